@@ -63,8 +63,8 @@ cdef struct Table:         # 64 bytes
     u64 bytes              # of the entries, as the arena counts them
     u32 cap                # buckets (or dir places) the block has room for
     u32 slot
-    u64 chained            # overflow buckets
-    u64 pad
+    u32 chained            # overflow buckets
+    u32 pad
 
 cdef struct Partition:     # the lock's line is its own
     u32 lock

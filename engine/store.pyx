@@ -7,7 +7,6 @@ from engine.lock cimport lock, unlock
 from engine.arena cimport (Arena, arena_alloc, arena_free, arena_usable, arena_good_size,
                            arena_init)
 from engine.hashing cimport hash_bytes, SLOTS
-from engine.values cimport value_free
 
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void**, size_t, size_t)
@@ -50,9 +49,7 @@ cdef Entry* entry_new(Partition* p, const char* key, size_t klen, size_t vlen, u
 
 
 cdef void entry_free(Partition* p, Entry* e) noexcept nogil:
-    """Free an entry and, for other types than strings, what its pointer owns."""
-    if unlikely(entry_type(e) != TYPE_STRING):
-        value_free(&p.arena, e)
+    """Free an entry."""
     arena_free(&p.arena, e)
 
 
@@ -64,6 +61,11 @@ cdef inline u64 bucket_word(Bucket* b) noexcept nogil:
     return word
 
 
+cdef inline u32 gather(u64 y) noexcept nogil:
+    """High bits of seven bytes to bits 0-6."""
+    return <u32>(((y >> 7) * <u64>0x0002040810204081) >> 48) & 0x7F
+
+
 cdef inline u32 bucket_candidates(Bucket* b, u8 tag) noexcept nogil:
     """Bits 0-6: taken cells whose hash byte equals tag."""
     cdef u64 word = bucket_word(b)
@@ -71,13 +73,7 @@ cdef inline u32 bucket_candidates(Bucket* b, u8 tag) noexcept nogil:
     # exact zero-byte test (no borrow between bytes), then the high bits gathered to seven low ones
     cdef u64 y = (x & <u64>0x7F7F7F7F7F7F7F) + <u64>0x7F7F7F7F7F7F7F
     y = ~(y | x) & <u64>0x80808080808080
-    return <u32>(((y >> 7) * <u64>0x0102040810204081) >> 49 & 0x7F) & <u32>(word & 0x7F) \
-        if False else gather(y) & <u32>(word & 0x7F)
-
-
-cdef inline u32 gather(u64 y) noexcept nogil:
-    """High bits of seven bytes to bits 0-6."""
-    return <u32>(((y >> 7) * <u64>0x0002040810204081) >> 48) & 0x7F
+    return gather(y) & <u32>(word & 0x7F)
 
 
 cdef inline Bucket* bucket_next(Bucket* b) noexcept nogil:
@@ -563,4 +559,4 @@ def counts(int db) -> tuple:
     return store_count(db), store_expires(db)
 
 
-assert sizeof(Entry) == 8 and sizeof(Bucket) == 64 and sizeof(Table) == 64 + 16, sizeof(Table)
+assert sizeof(Entry) == 8 and sizeof(Bucket) == 64 and sizeof(Table) == 64, sizeof(Table)

@@ -1,8 +1,6 @@
-"""One file a family of commands; a command is one function and one row."""
+"""The commands, a family a module: one function and one row of the table each."""
+
 import os
 
-_root = os.path.dirname(os.path.abspath(__file__))
-for _ in range(1 + 1):
-    _root = os.path.dirname(_root)
-__path__.append(os.path.join(_root, ".build", os.environ.get("SLOTRING_VARIANT", "release"),
-                             *__name__.split(".")))
+_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+__path__.append(os.path.join(_root, ".build", os.environ.get("SLOTRING_VARIANT", "release"), "engine", "commands"))

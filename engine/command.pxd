@@ -1,0 +1,109 @@
+# A command is one row and one function. The row is made by `register` at import of its family's module; routing,
+# locking, COMMAND, ACL categories and statistics read it. The function runs with the locks that the row's keys ask
+# for already held, writes its reply to ctx.out, and touches no Python object.
+from engine.defs cimport *
+from engine.reply cimport OutBuf
+from engine.store cimport Key, Entry, Partition
+
+cdef enum:
+    # flags, as COMMAND INFO names them
+    F_WRITE = 1
+    F_READONLY = 2
+    F_DENYOOM = 4
+    F_ADMIN = 8
+    F_PUBSUB = 16
+    F_NOSCRIPT = 32
+    F_BLOCKING = 64
+    F_LOADING = 128
+    F_STALE = 256
+    F_SKIP_MONITOR = 512
+    F_SKIP_COMMANDLOG = 1024
+    F_ASKING = 2048
+    F_FAST = 4096
+    F_NO_AUTH = 8192
+    F_MAY_REPLICATE = 16384
+    F_NO_ASYNC_LOADING = 32768
+    F_NO_MULTI = 65536
+    F_MOVABLEKEYS = 131072
+    F_ALLOW_BUSY = 262144
+    F_CONTAINER = 524288       # has subcommands (not shown)
+
+    LOCK_NONE = 0              # the function takes what it needs
+    LOCK_KEY = 1               # the partition of the one key
+    LOCK_KEYS = 2              # the partitions of all keys, ascending
+    LOCK_ALL = 3
+
+    COMMANDS_MAX = 512
+    COMMAND_HASH = 2048        # places of the name table, a power of two
+
+cdef struct Arg:
+    char* ptr
+    size_t len
+
+cdef struct Session:           # what a connection is to the commands
+    u64 id
+    u32 db
+    u32 resp
+    u32 flags
+    u32 pad
+
+cdef enum:
+    S_NO_TOUCH = 1             # CLIENT NO-TOUCH on
+    S_NO_EVICT = 2
+
+cdef struct Ctx:               # one command under way; a worker has one
+    Arg* argv
+    i64 argc
+    OutBuf* out
+    Session* session
+    Command* cmd
+    i64 now_ms                 # wall clock of this turn of the loop
+    u32 db
+    u32 resp
+    i64 dirty                  # changes to the data set
+    u64 hits
+    u64 misses
+    u64 expired
+    u64 random                 # state of the worker's generator
+    Key key                    # the first key, hash and slot already computed
+
+ctypedef void (*cmd_fn)(Ctx* c) noexcept nogil
+
+cdef struct Command:
+    char name[40]              # lower case; subcommands "object|encoding"
+    u32 name_len
+    u32 id
+    cmd_fn fn                  # NULL: a Python callable, kept under id
+    i32 arity
+    u32 lock
+    u64 flags
+    i32 first
+    i32 last
+    i32 step
+    u32 special                # whose key positions need get_keys
+
+cdef Command commands[COMMANDS_MAX]
+cdef u32 commands_used
+cdef u16 command_places[COMMAND_HASH]
+
+cdef Command* command_find(const char* name, size_t n, const char* sub, size_t sub_n) noexcept nogil
+cdef object register(str name, int arity, str flags, tuple keys, cmd_fn fn, dict about=*)
+
+
+cdef inline bint arg_is(Arg* a, const char* word, size_t n) noexcept nogil:
+    """Is an argument this word (given in lower case, n bytes), whatever its case?"""
+    cdef size_t i
+    if a.len != n:
+        return False
+    for i in range(n):
+        if (a.ptr[i] | 0x20) != word[i]:
+            return False
+    return True
+
+
+cdef inline u64 ctx_random(Ctx* c) noexcept nogil:
+    """xorshift64*"""
+    c.random ^= c.random >> 12
+    c.random ^= c.random << 25
+    c.random ^= c.random >> 27
+    return c.random * <u64>2685821657736338717

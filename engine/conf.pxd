@@ -1,0 +1,38 @@
+# The settings that the data plane reads, as plain words; the control plane sets them by name (conf.set).
+from engine.defs cimport *
+
+cdef enum:
+    EVICT_NONE = 0
+    EVICT_VOLATILE_LRU = 1
+    EVICT_VOLATILE_LFU = 2
+    EVICT_VOLATILE_RANDOM = 3
+    EVICT_VOLATILE_TTL = 4
+    EVICT_ALLKEYS_LRU = 5
+    EVICT_ALLKEYS_LFU = 6
+    EVICT_ALLKEYS_RANDOM = 7
+
+cdef struct Conf:
+    i64 maxmemory
+    i64 maxmemory_policy
+    i64 maxmemory_samples
+    i64 lfu_log_factor
+    i64 lfu_decay_time
+    i64 proto_max_bulk_len
+    i64 query_buffer_limit
+    i64 maxclients
+    i64 timeout_s
+    i64 tcp_keepalive_s
+    i64 out_hard_bytes
+    i64 out_soft_bytes
+    i64 out_soft_s
+    i64 active_expire          # DEBUG SET-ACTIVE-EXPIRE
+    i64 slow_us                # commandlog-execution-slower-than; -1 off
+    i64 large_request_bytes
+    i64 large_reply_bytes
+    i64 latency_ms             # latency-monitor-threshold; 0 off
+    i64 monitors               # clients in MONITOR
+    i64 need_auth              # requirepass is set
+    i64 paused                 # CLIENT PAUSE: 0, 1 writes, 2 all
+    i64 import_mode
+
+cdef Conf conf

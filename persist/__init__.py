@@ -1,0 +1,6 @@
+"""The effects log and who reads it: AOF, RDB, snapshots, replication, slot transfer."""
+
+import os
+
+_root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+__path__.append(os.path.join(_root, ".build", os.environ.get("SLOTRING_VARIANT", "release"), "persist"))

@@ -51,7 +51,7 @@ cdef struct Arena:
     i64 used               # bytes handed out
     i64 reported           # what of it memory_used has been told
 
-cdef u8 class_of_units[SMALL_MAX // 8 + 1]
+cdef u8 class_of_units[4097]
 cdef u32 class_size[CLASSES]
 cdef i64 memory_used_atomic
 

@@ -1,0 +1,397 @@
+# slotring: data plane
+"""Keys and string values as commands use them; expiry, eviction; see keyspace.pxd."""
+from libc.string cimport memcpy, memset, memmove
+from engine.defs cimport *
+from engine.store cimport *
+from engine.lock cimport lock, unlock
+from engine.arena cimport (arena_alloc, arena_free, arena_usable, arena_good_size,
+                           memory_used_atomic)
+from engine.numbers cimport parse_i64
+from engine.command cimport ctx_random
+
+cdef enum:
+    GROW_SLACK_MAX = 1 << 20      # as sds: double up to this, then add as much
+    EVICT_ROUNDS_MAX = 256
+
+cdef u64 evicted_keys = 0
+cdef u64 expired_keys_active = 0
+cdef i64 extra_memory = 0         # what counts toward maxmemory outside the arenas
+
+
+cdef inline u32 lfu_minutes(i64 now_ms) noexcept nogil:
+    return <u32>(now_ms // 60000) & 0xFFFF
+
+
+cdef u32 lfu_initial(i64 now_ms) noexcept nogil:
+    return (lfu_minutes(now_ms) << 8) | 5
+
+
+cdef u32 lfu_decayed(Entry* e, i64 now_ms) noexcept nogil:
+    cdef u32 ldt = e.head >> 16, counter = (e.head >> 8) & 255, periods
+    if conf.lfu_decay_time <= 0:
+        return counter
+    periods = <u32>(((lfu_minutes(now_ms) - ldt) & 0xFFFF) // conf.lfu_decay_time)
+    return 0 if periods > counter else counter - periods
+
+
+cdef u32 idle_or_freq(Entry* e, i64 now_ms, bint freq) noexcept nogil:
+    """Idle seconds, or the decayed LFU counter."""
+    if freq:
+        return lfu_decayed(e, now_ms)
+    return (lru_clock(now_ms) - (e.head >> 8)) & 0xFFFFFF
+
+
+cdef void touch_slow(Ctx* c, Entry* e) noexcept nogil:
+    cdef u32 counter
+    cdef double chance
+    if c.session.flags & S_NO_TOUCH:
+        return
+    if not lfu_policy():
+        e.head = (e.head & 0xFF) | (lru_clock(c.now_ms) << 8)
+        return
+    counter = lfu_decayed(e, c.now_ms)
+    if counter < 255:
+        chance = 1.0 / ((counter - 5 if counter > 5 else 0) * conf.lfu_log_factor + 1)
+        if (ctx_random(c) >> 11) * (1.0 / 9007199254740992.0) < chance:
+            counter += 1
+    e.head = (e.head & 0xFF) | (lfu_minutes(c.now_ms) << 16) | (counter << 8)
+
+
+cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil:
+    if entry_expire(k.entry) > c.now_ms or conf.import_mode:
+        return False
+    key_delete(c, k)
+    c.expired += 1
+    return True
+
+
+cdef void key_delete(Ctx* c, Key* k) noexcept nogil:
+    """Delete the entry that a look-up found."""
+    cdef Entry* e = k.entry
+    table_remove(k)
+    entry_free(k.part, e)
+
+
+cdef void key_put(Ctx* c, Key* k, Entry* e) noexcept nogil:
+    """Make e the entry of a key that was looked up: insert it, or let it take the old one's place."""
+    cdef Entry* old = k.entry
+    cdef bint had
+    e.head = (e.head & 0xFF) | ((lfu_initial(c.now_ms) if lfu_policy() else lru_clock(c.now_ms)) << 8)
+    if old == NULL:
+        table_insert(k, e)
+        return
+    had = old.flags & E_EXPIRE
+    k.cell[0] = cell_of(e)
+    k.entry = e
+    k.table.bytes += arena_usable(e) - arena_usable(old)
+    if had or e.flags & E_EXPIRE:
+        table_expiry_changed(k, had, e.flags & E_EXPIRE, entry_expire(e))
+    entry_free(k.part, old)
+
+
+cdef void set_string(Ctx* c, Key* k, const char* p, size_t n, i64 expire_ms, bint keep_ttl) noexcept nogil:
+    """SET: the key (looked up before) gets a string value. expire_ms: -1 none. keep_ttl: the old one stays."""
+    cdef Entry* e = k.entry
+    cdef i64 number
+    cdef int enc = ENC_RAW
+    cdef size_t vlen = n
+    cdef bint big
+    if n <= 20 and parse_i64(p, n, &number):
+        enc = ENC_INT
+        vlen = 8
+    elif n <= EMBSTR_MAX:
+        enc = ENC_EMBSTR
+    if e != NULL:
+        if keep_ttl:
+            expire_ms = entry_expire(e)
+        big = k.len > 255 or vlen > 65535
+        if (entry_type(e) == TYPE_STRING and (expire_ms >= 0) == <bint>(e.flags & E_EXPIRE)
+                and big == <bint>(e.flags & E_BIG)
+                and (vlen == entry_vlen(e) or arena_good_size(
+                     8 + k.len + vlen + (8 if big else 0) + ((e.flags & 1) << 3)) == arena_usable(e))):
+            # same block: overwrite in place
+            if big:
+                (<u32*>(<char*>e + 8))[1] = <u32>vlen
+            else:
+                e.vlen = <u16>vlen
+            entry_set_enc(e, enc)
+            if enc == ENC_INT:
+                memcpy(entry_value(e), &number, 8)
+            else:
+                memmove(entry_value(e), p, n)
+            if expire_ms >= 0:
+                entry_expire_at(e)[0] = expire_ms
+                table_expiry_changed(k, True, True, expire_ms)
+            touch(c, e)
+            return
+    e = entry_new(k.part, k.ptr, k.len, vlen, TYPE_STRING | (enc << 4), expire_ms >= 0)
+    if expire_ms >= 0:
+        entry_expire_at(e)[0] = expire_ms
+    if enc == ENC_INT:
+        memcpy(entry_value(e), &number, 8)
+    else:
+        memcpy(entry_value(e), p, n)
+    key_put(c, k, e)
+
+
+cdef void set_integer(Ctx* c, Key* k, i64 v) noexcept nogil:
+    """As set_string for a number, keeping the TTL; in place when it already is one."""
+    cdef Entry* e = k.entry
+    cdef char tmp[24]
+    if e != NULL and entry_enc(e) == ENC_INT and entry_type(e) == TYPE_STRING:
+        memcpy(entry_value(e), &v, 8)
+        return
+    set_string(c, k, tmp, write_i64(tmp, v), -1, True)
+
+
+cdef char* string_writable(Ctx* c, Key* k, size_t n) noexcept nogil:
+    """The value of a string key (looked up; made if absent) as n writable bytes, old ones kept, new ones zero.
+
+    Grows with slack, so that repeated APPEND costs amortised constant time."""
+    cdef Entry* e = k.entry
+    cdef Entry* fresh
+    cdef char tmp[24]
+    cdef const char* old = NULL
+    cdef size_t have = 0, need, slack
+    cdef i64 expire_ms = -1
+    cdef bint big = k.len > 255 or n > 65535
+    if e != NULL:
+        have = string_value(e, tmp, &old)
+        expire_ms = entry_expire(e)
+        need = 8 + k.len + n + (8 if big else 0) + (8 if expire_ms >= 0 else 0)
+        if (entry_enc(e) != ENC_INT and big == <bint>(e.flags & E_BIG)
+                and need <= arena_usable(e)):
+            if n > have:
+                memset(entry_value(e) + have, 0, n - have)
+            if big:
+                (<u32*>(<char*>e + 8))[1] = <u32>n
+            else:
+                e.vlen = <u16>n
+            entry_set_enc(e, ENC_RAW)
+            return entry_value(e)
+    slack = 0
+    if e != NULL and n > have:
+        slack = n if n < GROW_SLACK_MAX else GROW_SLACK_MAX
+        if not big and n + slack > 65535:
+            slack = 65535 - n
+    fresh = entry_new(k.part, k.ptr, k.len, n + slack, TYPE_STRING, expire_ms >= 0)
+    if fresh.flags & E_BIG:
+        (<u32*>(<char*>fresh + 8))[1] = <u32>n
+    else:
+        fresh.vlen = <u16>n
+    if expire_ms >= 0:
+        entry_expire_at(fresh)[0] = expire_ms
+    memcpy(entry_value(fresh), old, have if have < n else n)
+    if n > have:
+        memset(entry_value(fresh) + have, 0, n - have)
+    key_put(c, k, fresh)
+    return entry_value(fresh)
+
+
+cdef Entry* entry_copy(Partition* p, Entry* e, const char* key, size_t klen) noexcept nogil:
+    """A copy of a string entry under another key, in another partition's arena, expiry included."""
+    cdef Entry* fresh = entry_new(p, key, klen, entry_vlen(e), e.head & 0xFF, e.flags & E_EXPIRE)
+    if e.flags & E_EXPIRE:
+        entry_expire_at(fresh)[0] = entry_expire(e)
+    memcpy(entry_value(fresh), entry_value(e), entry_vlen(e))
+    return fresh
+
+
+cdef void key_expire_at(Ctx* c, Key* k, i64 when_ms) noexcept nogil:
+    """Give the key that was found an expiry, or take it away (when_ms -1)."""
+    cdef Entry* e = k.entry
+    cdef Entry* fresh
+    cdef u32 lru = e.head >> 8
+    if <bint>(e.flags & E_EXPIRE) == (when_ms >= 0):
+        if when_ms >= 0:
+            entry_expire_at(e)[0] = when_ms
+            table_expiry_changed(k, True, True, when_ms)
+        return
+    fresh = entry_new(k.part, k.ptr, k.len, entry_vlen(e), e.head & 0xFF, when_ms >= 0)
+    if when_ms >= 0:
+        entry_expire_at(fresh)[0] = when_ms
+    memcpy(entry_value(fresh), entry_value(e), entry_vlen(e))
+    key_put(c, k, fresh)
+    fresh.head = (fresh.head & 0xFF) | (lru << 8)
+
+
+# ---- active expiry
+
+cdef struct Sweep:
+    i64 now_ms
+    u32 found
+    u32 live
+    i64 next_ms
+    Entry* due[64]
+
+
+cdef void sweep_visit(void* arg, Entry* e) noexcept nogil:
+    cdef Sweep* s = <Sweep*>arg
+    cdef i64 at
+    if not e.flags & E_EXPIRE:
+        return
+    at = entry_expire(e)
+    if at <= s.now_ms and s.found < 64:
+        s.due[s.found] = e
+        s.found += 1
+    elif at < s.next_ms:
+        s.next_ms = at
+
+
+cdef u64 sweep_slot(Partition* p, u32 db, u32 slot, i64 now_ms, u64* position) noexcept nogil:
+    """Delete what has expired in up to 64 buckets of one slot, from *position on (0 again at the end)."""
+    cdef Sweep s
+    cdef Key k
+    cdef u64 gone = 0, at = position[0]
+    cdef u32 rounds, i
+    cdef bint whole = at == 0
+    cdef Table* t
+    s.now_ms = now_ms
+    s.next_ms = 0x7FFFFFFFFFFFFFFF
+    for rounds in range(64):
+        t = store.dbs[db].slots[slot]
+        if t == NULL:
+            position[0] = 0
+            return gone
+        s.found = 0
+        at = table_scan(t, at, sweep_visit, &s)
+        for i in range(s.found):
+            k.ptr = entry_key(s.due[i])
+            k.len = entry_klen(s.due[i])
+            k.hash = hash_bytes(k.ptr, k.len)
+            k.slot = slot
+            k.db = db
+            k.part = p
+            if table_find(&k) == s.due[i]:
+                table_remove(&k)
+                entry_free(p, s.due[i])
+                gone += 1
+        if at >> 32:
+            t = store.dbs[db].slots[slot]
+            if t != NULL and whole:
+                t.next_expire = s.next_ms
+            position[0] = 0
+            return gone
+    position[0] = at
+    return gone
+
+
+def expire_cycle(i64 now_ms, i64 budget_us) -> int:
+    """Delete expired keys, at most for budget_us microseconds; returns how many. One thread at a time."""
+    cdef u32 db, i, slot, last
+    cdef i64 stop
+    cdef u64 gone = 0, position
+    cdef Partition* p
+    cdef Table* t
+    global expired_keys_active
+    with nogil:
+        stop = mono_us() + budget_us
+        for db in range(store.ndbs):
+            for i in range(store.nparts):
+                p = &store.parts[i]
+                if p.db_expires[db] == 0:
+                    continue
+                slot = i << store.part_shift
+                last = slot + (1 << store.part_shift)
+                lock(&p.lock)
+                while slot < last:
+                    t = store.dbs[db].slots[slot]
+                    if t != NULL and t.next_expire <= now_ms:
+                        position = t.expire_cursor
+                        gone += sweep_slot(p, db, slot, now_ms, &position)
+                        t = store.dbs[db].slots[slot]
+                        if t != NULL:
+                            t.expire_cursor = <u32>position
+                        unlock(&p.lock)          # let commands in between two slots
+                        lock(&p.lock)
+                    slot += 1
+                unlock(&p.lock)
+                if mono_us() > stop:
+                    break
+        expired_keys_active += gone
+    return gone
+
+
+# ---- eviction
+
+cdef inline i64 used_now() noexcept nogil:
+    return atomic_loadi64(&memory_used_atomic, RELAXED) + extra_memory
+
+
+cdef bint evict_one(Ctx* c) noexcept nogil:
+    """Evict the best of a few samples under the policy; False if nothing could go."""
+    cdef i64 policy = conf.maxmemory_policy
+    cdef bint only_volatile = 1 <= policy <= 4
+    cdef u64 best = 0, score
+    cdef u32 n, tries, db, best_db = 0
+    cdef char name[512]
+    cdef size_t name_len = 0
+    cdef Key k
+    cdef Entry* e
+    cdef Arg a
+    for tries in range(conf.maxmemory_samples * 16):
+        db = <u32>(ctx_random(c) % store.ndbs)
+        for n in range(store.ndbs):
+            if store_expires(db) if only_volatile else store_count(db):
+                break
+            db = (db + 1) % store.ndbs
+        e = store_random(db, &k, ctx_random(c))
+        if e == NULL:
+            continue
+        if only_volatile and not e.flags & E_EXPIRE:
+            unlock(&k.part.lock)
+            continue
+        if policy == 1 or policy == 5:
+            score = idle_or_freq(e, c.now_ms, False) + 1
+        elif policy == 2 or policy == 6:
+            score = 256 - idle_or_freq(e, c.now_ms, True)
+        elif policy == 4:
+            score = <u64>0x7FFFFFFFFFFFFFFF - entry_expire(e)
+        else:
+            score = 1
+        if score > best and k.len <= 512:
+            best = score
+            best_db = db
+            name_len = k.len
+            memcpy(name, k.ptr, k.len)
+        unlock(&k.part.lock)
+        if score == 1 and (policy == 3 or policy == 7) or tries + 1 >= conf.maxmemory_samples and best:
+            break
+    if not best:
+        return False
+    a.ptr = name
+    a.len = name_len
+    key_init(c, &k, &a)
+    k.db = best_db
+    lock(&k.part.lock)
+    if table_find(&k) != NULL:
+        key_delete(c, &k)
+        atomic_add64(&evicted_keys, 1, RELAXED)
+    unlock(&k.part.lock)
+    return True
+
+
+cdef int evict_if_needed(Ctx* c) noexcept nogil:
+    """Before a command that may use memory, no lock held: 0 fine, -1 over maxmemory and nothing to evict."""
+    cdef u32 rounds
+    if used_now() <= conf.maxmemory:
+        return 0
+    if conf.maxmemory_policy == 0:
+        return -1
+    for rounds in range(EVICT_ROUNDS_MAX):
+        if not evict_one(c):
+            return -1
+        if used_now() <= conf.maxmemory:
+            return 0
+    return 0
+
+
+def set_extra_memory(i64 n) -> None:
+    """Bytes outside the arenas that count toward maxmemory."""
+    global extra_memory
+    extra_memory = n
+
+
+def stats() -> dict:
+    """Counters of eviction and active expiry."""
+    return {"evicted_keys": evicted_keys, "expired_active": expired_keys_active}

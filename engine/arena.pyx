@@ -18,7 +18,7 @@ cdef enum:
     SEGMENT_BYTES = 4194304
     PAGE_BYTES = 8192
     HEADER_PAGES = 5           # sizeof(Segment) rounded up to pages
-    IDLE_SEGMENTS_MAX = 2      # empty segments kept rather than unmapped
+    IDLE_SEGMENTS_MAX = 2      # empty segments whose memory is kept
 
 cdef u32 class_pages[CLASSES]
 cdef u32 heap_lock = 0
@@ -177,10 +177,9 @@ cdef inline char* span_base(Span* s) noexcept nogil:
 
 
 cdef void give_pages(Span* s) noexcept nogil:
-    global mapped_bytes, idle_segments
+    global idle_segments
     cdef Segment* seg = segment_of(s)
     cdef u32 i, at = s.head, pages = s.pages
-    cdef bint drop = False
     lock(&heap_lock)
     if seg.free_pages == 0:
         segment_push(seg)
@@ -188,15 +187,12 @@ cdef void give_pages(Span* s) noexcept nogil:
         seg.used_map[(at + i) >> 6] &= ~(<u64>1 << ((at + i) & 63))
     seg.free_pages += pages
     if seg.free_pages == PAGES_PER_SEGMENT - HEADER_PAGES:
+        # never unmapped: workers prefetch through pointers that they read without a lock
         if idle_segments >= IDLE_SEGMENTS_MAX:
-            segment_unlink(seg)
-            mapped_bytes -= SEGMENT_BYTES
-            drop = True
-        else:
-            idle_segments += 1
+            madvise(<char*>seg + HEADER_PAGES * PAGE_BYTES,
+                    SEGMENT_BYTES - HEADER_PAGES * PAGE_BYTES, MADV_DONTNEED)
+        idle_segments += 1
     unlock(&heap_lock)
-    if drop:
-        munmap(seg, SEGMENT_BYTES)
 
 
 cdef void room_push(Arena* a, Span* s) noexcept nogil:

@@ -73,7 +73,8 @@ cdef struct Partition:     # the lock's line is its own
     Arena arena
     u64* db_keys           # per database
     u64* db_expires
-    char pad1[48]
+    Table* free_tables     # tables are only ever reused as tables: workers prefetch through them unlocked
+    char pad1[40]
 
 cdef struct Db:
     Table* slots[SLOTS]

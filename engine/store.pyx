@@ -145,7 +145,11 @@ cdef void bucket_put(Partition* p, Table* t, Bucket* b, u64 cell, u8 tag) noexce
 
 cdef Table* table_new(Key* k) noexcept nogil:
     cdef Arena* a = &k.part.arena
-    cdef Table* t = <Table*>arena_alloc(a, sizeof(Table))
+    cdef Table* t = k.part.free_tables
+    if t != NULL:
+        k.part.free_tables = <Table*>t.mem
+    else:
+        t = <Table*>arena_alloc(a, sizeof(Table))
     memset(t, 0, sizeof(Table))
     t.mem = arena_alloc(a, sizeof(Bucket))
     (<Bucket*>t.mem).bits = 0
@@ -303,7 +307,9 @@ cdef void table_free(Partition* p, u32 db, Table* t) noexcept nogil:
         for i in range((t.nbuckets + SEGMENT_BUCKETS - 1) // SEGMENT_BUCKETS):
             arena_free(a, (<void**>t.mem)[i])
     arena_free(a, t.mem)
-    arena_free(a, t)
+    t.nbuckets = 0
+    t.mem = p.free_tables
+    p.free_tables = t
 
 
 cdef void table_remove(Key* k) noexcept nogil:

@@ -1,0 +1,139 @@
+# Connections and workers: what a worker thread owns. Only the owner touches a Conn's buffers; others may read its
+# counters (Conn memory is never given back, so a stale pointer reads old numbers at worst) and send it messages.
+from engine.defs cimport *
+from engine.reply cimport OutBuf, ChunkPool
+from engine.command cimport Session, Arg, Ctx, Command, COMMANDS_MAX
+from engine.store cimport Key
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+
+cdef enum:
+    C_CLOSE_SOON = 1           # close once the output is sent
+    C_CLOSING = 2              # shut down, waits for its operations to end
+    C_SENDING = 4
+    C_LISTED = 8               # is on the worker's list of connections to flush
+    C_MONITOR = 16
+    C_REPLY_OFF = 32
+    C_REPLY_SKIP = 64          # skip the reply of the next command
+    C_REPLY_SKIPPING = 128     # this is that command
+    C_AUTH = 256
+    C_RECV = 512               # a receive is armed
+    C_HELD = 1024              # commands wait for CLIENT PAUSE to end
+    C_UNIX = 2048
+    C_WRITE_ARMED = 4096       # epoll: waits for room in the socket
+    C_EOF = 8192
+    C_NO_MORE = 16384          # protocol error or QUIT: reads no more commands
+
+    BATCH_MAX = 16             # commands parsed and prefetched together
+    IOV_MAX_CHUNKS = 16
+    HIST_BUCKETS = 64
+    WORKERS_MAX = 64
+    INLINE_MAX = 65536
+
+cdef struct Parser:            # a command that has not arrived whole
+    i64 left                   # arguments still to come; 0: at the start of a command
+    i64 total
+    i64 bulk                   # length of the bulk that is arriving, -1: its line is
+    size_t pos                 # where to go on, from the start of the command
+    size_t* saved              # (offset, length) of the arguments that are in
+    i64 saved_n
+    i64 saved_cap
+    const char* error
+
+cdef struct Conn:
+    Session session
+    i32 fd
+    u32 flags
+    u32 worker
+    u32 last_cmd
+    OutBuf out
+    size_t head_sent           # bytes of the first output chunk that are sent
+    char* qbuf
+    size_t qlen
+    size_t qcap
+    Parser parser
+    Conn* next                 # of the worker
+    Conn* prev
+    Conn* next_flush
+    iovec iov[IOV_MAX_CHUNKS]
+    char msg[64]               # a struct msghdr
+    i64 created_us
+    i64 last_us
+    i64 soft_since_us          # output over its soft limit since; 0: it is not
+    u64 net_in
+    u64 net_out
+    u64 commands
+    char addr[64]
+    char laddr[64]
+    char* name                 # malloc'ed, owner writes; or NULL
+    char* lib_name
+    char* lib_ver
+    size_t sending             # bytes of the send under way
+
+cdef struct CmdStat:
+    u64 calls
+    u64 cycles
+    u64 rejected
+    u64 failed
+
+cdef struct Message:           # to a worker
+    Message* next
+    u32 kind
+    i32 fd
+    u64 conn_id
+    Conn* conn
+    size_t len
+    char data[0]
+
+cdef enum:
+    MSG_ACCEPTED = 1           # fd: a new connection (len: 1 if on the unix socket)
+    MSG_KILL = 2
+    MSG_OUTPUT = 3             # data goes to the connection's output
+    MSG_STOP = 4
+    MSG_UNPAUSE = 5
+
+cdef struct Parsed:
+    u32 argi                   # first argument's place in worker.args
+    u32 keyed
+    i64 argc
+    Command* cmd
+    Key key
+
+cdef struct Worker:
+    u32 index
+    u32 stop
+    i32 wake_fd                # eventfd
+    u32 sleeping
+    void* engine               # of uring.pyx or epoll.pyx
+    void (*recv_arm)(Worker*, Conn*) noexcept nogil
+    void (*send_start)(Worker*, Conn*) noexcept nogil
+    Ctx ctx
+    ChunkPool pool
+    OutBuf trash
+    Arg* args
+    i64 args_n
+    i64 args_cap
+    Parsed batch[BATCH_MAX]
+    Conn* conns
+    Conn* flush
+    Conn* free_conns
+    u32 nconns
+    u32 inbox_lock
+    Message* inbox
+    Message* inbox_tail
+    i64 now_us
+    i64 next_tick_us
+    u64 commands
+    u64 net_in
+    u64 net_out
+    u64 accepted
+    u64 rejected
+    u64 qbuf_bytes
+    CmdStat stats[COMMANDS_MAX]
+    u32* hist[COMMANDS_MAX]    # calls by duration, made on first use
+    i32 listeners[32]
+    u32 nlisteners
+    u32 unix_listeners         # bit i: listener i is a unix socket

@@ -1,0 +1,37 @@
+# What a ring (uring.pyx, epoll.pyx) may ask of a worker, and the hooks by which the control plane is reached.
+from engine.defs cimport *
+from engine.command cimport Arg, Command
+from net.conn cimport Worker, Conn, Message
+
+ctypedef void (*python_hook)(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil
+ctypedef void (*event_hook)(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int kind, i64 value) noexcept nogil
+
+cdef enum:
+    EVENT_SLOW = 0
+    EVENT_LARGE_REQUEST = 1
+    EVENT_LARGE_REPLY = 2
+    EVENT_LATENCY = 3
+    EVENT_MONITOR = 4
+    EVENT_GONE = 5             # the connection is about to be freed
+
+cdef Worker* workers[64]
+cdef u32 nworkers
+cdef python_hook hook_python
+cdef event_hook hook_event
+cdef double cycles_per_us
+cdef u32 total_conns
+
+cdef Conn* conn_new(Worker* w, int fd, bint is_unix) noexcept nogil
+cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil
+cdef void conn_eof(Worker* w, Conn* c) noexcept nogil
+cdef void conn_sent(Worker* w, Conn* c, i64 n) noexcept nogil
+cdef void conn_release(Worker* w, Conn* c) noexcept nogil
+cdef void conn_close(Worker* w, Conn* c) noexcept nogil
+cdef int conn_gather(Conn* c) noexcept nogil
+cdef void conn_accepted(Worker* w, int fd, bint is_unix) noexcept nogil
+cdef void flush_later(Worker* w, Conn* c) noexcept nogil
+cdef void worker_flush(Worker* w) noexcept nogil
+cdef void worker_tick(Worker* w) noexcept nogil
+cdef void worker_inbox(Worker* w) noexcept nogil
+cdef void post(Worker* to, u32 kind, int fd, Conn* c, u64 id, const char* p, size_t n) noexcept nogil
+cdef void worker_init(Worker* w, u32 index) noexcept nogil

@@ -1,0 +1,667 @@
+# slotring: data plane
+"""A worker's connections: bytes to commands, commands to their functions under the right locks, replies to sends.
+
+A batch of up to BATCH_MAX commands is parsed, then hashed and prefetched in stages, then executed in order. The ring
+(uring.pyx or epoll.pyx) calls conn_data, conn_sent, conn_eof and, once a turn, worker_flush.
+"""
+from libc.stdlib cimport malloc, calloc, realloc, free, abort
+from libc.string cimport memcpy, memmove, memset, strlen
+from engine.defs cimport *
+from engine.lock cimport lock, unlock
+from engine.reply cimport *
+from engine.command cimport *
+from engine.store cimport *
+from engine.keyspace cimport key_init, evict_if_needed
+from engine.hashing cimport key_slot
+from engine.conf cimport conf
+from net.conn cimport *
+from net.resp cimport parse, parser_free, parser_wants
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int)
+    ssize_t write(int, const void*, size_t)
+cdef extern from "<sys/socket.h>" nogil:
+    int shutdown(int, int)
+    int SHUT_RDWR
+    int setsockopt(int, int, int, const void*, unsigned int)
+    int SOL_SOCKET, SO_KEEPALIVE
+cdef extern from "<netinet/tcp.h>" nogil:
+    int TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT
+cdef extern from "<netinet/in.h>" nogil:
+    int IPPROTO_TCP
+cdef extern from "<stdio.h>" nogil:
+    int snprintf(char*, size_t, const char*, ...)
+
+cdef enum:
+    QBUF_KEEP_BYTES = 32768        # a larger empty query buffer is freed
+    TICK_US = 100000
+    LOCK_WORDS = 256               # bits for 16384 partitions
+
+cdef u64 next_client_id = 0
+hook_python = NULL
+hook_event = NULL
+total_conns = 0
+
+
+# ---- connections
+
+cdef void worker_init(Worker* w, u32 index) noexcept nogil:
+    memset(w, 0, sizeof(Worker))
+    w.index = index
+    out_init(&w.trash, &w.pool)
+    w.ctx.random = rdtsc() * 2 + 1
+    w.now_us = wall_us()
+    w.ctx.now_ms = w.now_us // 1000
+
+
+cdef Conn* conn_new(Worker* w, int fd, bint is_unix) noexcept nogil:
+    cdef Conn* c = w.free_conns
+    cdef int one = 1, v
+    if c != NULL:
+        w.free_conns = c.next
+    else:
+        c = <Conn*>malloc(sizeof(Conn))
+        if c == NULL:
+            abort()
+    memset(c, 0, sizeof(Conn))
+    c.session.id = atomic_add64(&next_client_id, 1, RELAXED)
+    c.session.resp = 2
+    c.fd = fd
+    c.worker = w.index
+    c.flags = C_UNIX if is_unix else 0
+    if not conf.need_auth:
+        c.flags |= C_AUTH
+    c.created_us = c.last_us = w.now_us
+    c.last_cmd = 0xFFFFFFFF
+    out_init(&c.out, &w.pool)
+    if not is_unix:
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(int))
+        if conf.tcp_keepalive_s > 0:
+            setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(int))
+            v = <int>conf.tcp_keepalive_s
+            setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &v, sizeof(int))
+            v = v // 3 if v >= 3 else 1
+            setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &v, sizeof(int))
+            v = 3
+            setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &v, sizeof(int))
+    c.next = w.conns
+    if w.conns != NULL:
+        w.conns.prev = c
+    w.conns = c
+    w.nconns += 1
+    w.recv_arm(w, c)
+    return c
+
+
+cdef void conn_accepted(Worker* w, int fd, bint is_unix) noexcept nogil:
+    """A new socket: give it to the worker with the fewest connections."""
+    cdef u32 i
+    cdef Worker* best = w
+    cdef const char* refusal = b"-ERR max number of clients reached\r\n"
+    if total_conns >= conf.maxclients:
+        w.rejected += 1
+        write(fd, refusal, strlen(refusal))
+        close(fd)
+        return
+    atomic_add32(&total_conns, 1, RELAXED)
+    w.accepted += 1
+    for i in range(nworkers):
+        if workers[i].nconns < best.nconns:
+            best = workers[i]
+    if best == w:
+        conn_new(w, fd, is_unix)
+    else:
+        best.nconns += 1           # counted at once, so that a burst spreads evenly
+        post(best, MSG_ACCEPTED, fd, NULL, 0, NULL, is_unix)
+
+
+cdef void conn_close(Worker* w, Conn* c) noexcept nogil:
+    """Begin the end: nothing more is read or run; the memory goes when its operations have ended."""
+    if c.flags & C_CLOSING:
+        return
+    c.flags |= C_CLOSING
+    shutdown(c.fd, SHUT_RDWR)
+    flush_later(w, c)
+
+
+cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
+    """Free a closing connection if no operation of it is under way."""
+    if c.flags & (C_SENDING | C_RECV | C_LISTED):
+        return
+    if hook_event != NULL and c.flags & C_MONITOR:
+        hook_event(w, c, NULL, NULL, 0, EVENT_GONE, 0)
+    close(c.fd)
+    out_free(&c.out)
+    w.qbuf_bytes -= c.qcap
+    free(c.qbuf)
+    parser_free(&c.parser)
+    free(c.name)
+    free(c.lib_name)
+    free(c.lib_ver)
+    c.name = c.lib_name = c.lib_ver = c.qbuf = NULL
+    c.qcap = c.qlen = 0
+    if c.prev != NULL:
+        c.prev.next = c.next
+    else:
+        w.conns = c.next
+    if c.next != NULL:
+        c.next.prev = c.prev
+    c.session.id = 0
+    c.fd = -1
+    c.next = w.free_conns
+    w.free_conns = c
+    w.nconns -= 1
+    atomic_add32(&total_conns, <u32>-1, RELAXED)
+
+
+cdef void flush_later(Worker* w, Conn* c) noexcept nogil:
+    if not c.flags & C_LISTED:
+        c.flags |= C_LISTED
+        c.next_flush = w.flush
+        w.flush = c
+
+
+cdef int conn_gather(Conn* c) noexcept nogil:
+    """Fill c.iov with what is to be sent; returns how many."""
+    cdef Chunk* k = c.out.head
+    cdef int n = 0
+    cdef size_t skip = c.head_sent, have
+    c.sending = 0
+    while k != NULL and n < IOV_MAX_CHUNKS:
+        have = <size_t>(c.out.pos - k.data) if k == c.out.tail else k.len
+        if have > skip:
+            c.iov[n].iov_base = k.data + skip
+            c.iov[n].iov_len = have - skip
+            c.sending += have - skip
+            n += 1
+        skip = 0
+        k = k.next
+    return n
+
+
+cdef void conn_sent(Worker* w, Conn* c, i64 n) noexcept nogil:
+    """A send ended: n bytes, or a negative errno."""
+    cdef Chunk* k
+    cdef size_t have
+    c.flags &= ~<u32>C_SENDING
+    if n < 0:
+        conn_close(w, c)
+        return
+    w.net_out += n
+    c.net_out += n
+    c.head_sent += n
+    while c.out.head != NULL:
+        k = c.out.head
+        if k == c.out.tail:
+            if c.head_sent == <size_t>(c.out.pos - k.data):
+                chunk_release(&w.pool, k)
+                c.out.head = c.out.tail = NULL
+                c.out.pos = c.out.end = NULL
+                c.out.chunks = 0
+                c.head_sent = 0
+            break
+        have = k.len
+        if c.head_sent < have:
+            break
+        c.head_sent -= have
+        c.out.bytes -= have
+        c.out.head = k.next
+        c.out.chunks -= 1
+        chunk_release(&w.pool, k)
+    if c.out.head != NULL or c.flags & (C_CLOSE_SOON | C_CLOSING):
+        flush_later(w, c)
+
+
+cdef void check_output_limit(Worker* w, Conn* c) noexcept nogil:
+    cdef u64 pending = out_pending(&c.out) - c.head_sent
+    if conf.out_hard_bytes and pending > <u64>conf.out_hard_bytes:
+        conn_close(w, c)
+        return
+    if conf.out_soft_bytes and pending > <u64>conf.out_soft_bytes:
+        if c.soft_since_us == 0:
+            c.soft_since_us = w.now_us
+        elif w.now_us - c.soft_since_us > conf.out_soft_s * 1000000:
+            conn_close(w, c)
+    else:
+        c.soft_since_us = 0
+
+
+cdef void worker_flush(Worker* w) noexcept nogil:
+    """Once a turn: start the sends of every connection that has output, end those that are to end."""
+    cdef Conn* c = w.flush
+    cdef Conn* following
+    w.flush = NULL
+    while c != NULL:
+        following = c.next_flush
+        c.flags &= ~<u32>C_LISTED
+        if c.flags & C_CLOSING:
+            conn_release(w, c)
+        elif not c.flags & C_SENDING:
+            if c.out.head != NULL:
+                if conf.out_hard_bytes or conf.out_soft_bytes:
+                    check_output_limit(w, c)
+                if not c.flags & C_CLOSING:
+                    c.flags |= C_SENDING
+                    w.send_start(w, c)
+            elif c.flags & C_CLOSE_SOON:
+                conn_close(w, c)
+        c = following
+
+
+# ---- messages between workers
+
+cdef void post(Worker* to, u32 kind, int fd, Conn* c, u64 id, const char* p, size_t n) noexcept nogil:
+    """Leave a message for a worker and wake it. p NULL: n is only a number."""
+    cdef Message* m = <Message*>malloc(sizeof(Message) + (n if p != NULL else 0))
+    cdef u64 one = 1
+    if m == NULL:
+        abort()
+    m.next = NULL
+    m.kind = kind
+    m.fd = fd
+    m.conn = c
+    m.conn_id = id
+    m.len = n
+    if p != NULL:
+        memcpy(m.data, p, n)
+    lock(&to.inbox_lock)
+    if to.inbox_tail != NULL:
+        to.inbox_tail.next = m
+    else:
+        to.inbox = m
+    to.inbox_tail = m
+    unlock(&to.inbox_lock)
+    write(to.wake_fd, &one, 8)
+
+
+cdef void worker_inbox(Worker* w) noexcept nogil:
+    cdef Message* m
+    cdef Message* following
+    lock(&w.inbox_lock)
+    m = w.inbox
+    w.inbox = w.inbox_tail = NULL
+    unlock(&w.inbox_lock)
+    while m != NULL:
+        following = m.next
+        if m.kind == MSG_ACCEPTED:
+            w.nconns -= 1
+            conn_new(w, m.fd, m.len != 0)
+        elif m.kind == MSG_STOP:
+            w.stop = 1
+        elif m.kind == MSG_UNPAUSE:
+            resume_held(w)
+        elif m.conn.session.id == m.conn_id and not m.conn.flags & C_CLOSING:
+            if m.kind == MSG_KILL:
+                conn_close(w, m.conn)
+            elif m.kind == MSG_OUTPUT:
+                out_write(&m.conn.out, m.data, m.len)
+                flush_later(w, m.conn)
+        free(m)
+        m = following
+
+
+cdef void resume_held(Worker* w) noexcept nogil:
+    """CLIENT PAUSE has ended: run what waited."""
+    cdef Conn* c = w.conns
+    cdef Conn* following
+    while c != NULL:
+        following = c.next
+        if c.flags & C_HELD:
+            c.flags &= ~<u32>C_HELD
+            conn_data(w, c, NULL, 0)
+        c = following
+
+
+cdef void worker_tick(Worker* w) noexcept nogil:
+    """Ten times a second: idle clients, soft output limits, paused clients."""
+    cdef Conn* c
+    if w.now_us < w.next_tick_us:
+        return
+    w.next_tick_us = w.now_us + TICK_US
+    c = w.conns
+    while c != NULL:
+        if conf.timeout_s > 0 and not c.flags & C_MONITOR and \
+                w.now_us - c.last_us > conf.timeout_s * 1000000:
+            conn_close(w, c)
+        elif c.soft_since_us:
+            check_output_limit(w, c)
+        c = c.next
+    if not conf.paused:
+        resume_held(w)
+
+
+# ---- execution
+
+cdef void lock_keys(Ctx* c, Command* cmd, u64* bits, bint take) noexcept nogil:
+    """Lock (or unlock) the partitions of all keys of a row, ascending."""
+    cdef u32 i
+    cdef i64 a, last = cmd.last if cmd.last >= 0 else c.argc + cmd.last
+    cdef u32 words = (store.nparts + 63) // 64
+    cdef u64 word
+    if take:
+        memset(bits, 0, words * 8)
+        a = cmd.first
+        while a <= last and a < c.argc:
+            i = key_slot(c.argv[a].ptr, c.argv[a].len) >> store.part_shift
+            bits[i >> 6] |= <u64>1 << (i & 63)
+            a += cmd.step
+    for i in range(words):
+        word = bits[i]
+        while word:
+            if take:
+                lock(&store.parts[i * 64 + ctz64(word)].lock)
+            else:
+                unlock(&store.parts[i * 64 + ctz64(word)].lock)
+            word &= word - 1
+
+
+cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil:
+    cdef u64 bits[LOCK_WORDS]
+    if cmd.lock == LOCK_ALL:
+        lock_all()
+        cmd.fn(c)
+        unlock_all()
+        return
+    lock_keys(c, cmd, bits, True)
+    cmd.fn(c)
+    lock_keys(c, cmd, bits, False)
+
+
+cdef void unknown_command(Worker* w, Conn* c, Arg* argv, i64 argc) noexcept nogil:
+    cdef char text[512]
+    cdef int n, room
+    cdef i64 i
+    n = snprintf(text, 400, b"ERR unknown command '%.*s', with args beginning with: ",
+                 <int>(argv[0].len if argv[0].len < 128 else 128), argv[0].ptr)
+    i = 1
+    room = 128
+    while i < argc and room > 0:
+        n += snprintf(text + n, 160, b"'%.*s' ",
+                      <int>(argv[i].len if argv[i].len < <size_t>room else room), argv[i].ptr)
+        room -= <int>(argv[i].len if argv[i].len < <size_t>room else room) + 3
+        i += 1
+    reply_error_len(w.ctx.out, text, n)
+
+
+cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
+    """The checks that are off the usual way; True if the command must not run (the reply is written)."""
+    cdef char text[160]
+    cdef Command* cmd = b.cmd
+    if not c.flags & C_AUTH and not (cmd != NULL and cmd.flags & F_NO_AUTH):
+        reply_error(w.ctx.out, b"NOAUTH Authentication required.")
+    elif cmd == NULL:
+        unknown_command(w, c, &w.args[b.argi], b.argc)
+    elif (cmd.arity > 0 and b.argc != cmd.arity) or b.argc < -cmd.arity:
+        snprintf(text, 160, b"ERR wrong number of arguments for '%.*s' command",
+                 <int>cmd.name_len, cmd.name)
+        reply_error(w.ctx.out, text)
+    else:
+        return False
+    if cmd != NULL:
+        w.stats[cmd.id].rejected += 1
+    return True
+
+
+cdef void note_duration(Worker* w, Conn* c, Parsed* b, u64 cycles, u64 reply_bytes) noexcept nogil:
+    """Histogram, and the logs of what was slow or large."""
+    cdef u32 id_ = b.cmd.id, place
+    cdef i64 us, i
+    cdef u64 request = 0
+    if unlikely(w.hist[id_] == NULL):
+        w.hist[id_] = <u32*>calloc(HIST_BUCKETS, sizeof(u32))
+    place = 63 - clz64(cycles | 1)
+    w.hist[id_][place] += 1
+    if hook_event == NULL or b.cmd.flags & F_SKIP_COMMANDLOG:
+        return
+    if cycles > 1 << 12 or conf.slow_us == 0:
+        us = <i64>(cycles / cycles_per_us)
+        if conf.slow_us >= 0 and us >= conf.slow_us:
+            hook_event(w, c, b.cmd, &w.args[b.argi], b.argc, EVENT_SLOW, us)
+        if conf.latency_ms and us >= conf.latency_ms * 1000:
+            hook_event(w, c, b.cmd, NULL, 0, EVENT_LATENCY, us // 1000)
+    if conf.large_reply_bytes >= 0 and reply_bytes > <u64>conf.large_reply_bytes:
+        hook_event(w, c, b.cmd, &w.args[b.argi], b.argc, EVENT_LARGE_REPLY, <i64>reply_bytes)
+    if conf.large_request_bytes >= 0:
+        for i in range(b.argc if b.argc < 1024 else 1024):
+            request += w.args[b.argi + i].len
+        if unlikely(request > <u64>conf.large_request_bytes):
+            hook_event(w, c, b.cmd, &w.args[b.argi], b.argc, EVENT_LARGE_REQUEST, <i64>request)
+
+
+cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
+    """One command: checks, locks, function, statistics. *clock: cycles at its start, then at its end."""
+    cdef Ctx* x = &w.ctx
+    cdef Command* cmd = b.cmd
+    cdef u64 now, before
+    cdef u32 errors
+    c.commands += 1
+    w.commands += 1
+    x.out = &c.out
+    if unlikely(c.flags & (C_REPLY_OFF | C_REPLY_SKIP)):
+        x.out = &w.trash
+        c.flags &= ~<u32>C_REPLY_SKIP
+    if (unlikely(cmd == NULL or not c.flags & C_AUTH) or (cmd.arity > 0 and b.argc != cmd.arity)
+            or b.argc < -cmd.arity) and refused(w, c, b):
+        clock[0] = rdtsc()
+        return
+    c.last_cmd = cmd.id
+    x.argv = &w.args[b.argi]
+    x.argc = b.argc
+    x.session = &c.session
+    x.cmd = cmd
+    x.db = c.session.db
+    x.resp = c.session.resp
+    if unlikely(conf.monitors) and not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
+        hook_event(w, c, cmd, x.argv, x.argc, EVENT_MONITOR, 0)
+    if unlikely(conf.maxmemory) and cmd.flags & F_DENYOOM and evict_if_needed(x) < 0:
+        reply_error(x.out, b"OOM command not allowed when used memory > 'maxmemory'.")
+        w.stats[cmd.id].rejected += 1
+        clock[0] = rdtsc()
+        return
+    errors = x.out.errors
+    before = out_pending(x.out)
+    if likely(cmd.fn != NULL):
+        if likely(cmd.lock == LOCK_KEY):
+            x.key = b.key
+            x.key.db = x.db
+            lock(&x.key.part.lock)
+            cmd.fn(x)
+            unlock(&x.key.part.lock)
+        elif cmd.lock == LOCK_NONE:
+            cmd.fn(x)
+        else:
+            if cmd.first:
+                key_init(x, &x.key, &x.argv[cmd.first])
+            run_locked(x, cmd)
+    else:
+        hook_python(w, c, cmd, x.argv, x.argc)
+    now = rdtsc()
+    w.stats[cmd.id].calls += 1
+    w.stats[cmd.id].cycles += now - clock[0]
+    if unlikely(x.out.errors != errors):
+        w.stats[cmd.id].failed += 1
+    note_duration(w, c, b, now - clock[0], out_pending(x.out) - before)
+    clock[0] = now
+    if unlikely(x.out == &w.trash):
+        out_free(&w.trash)
+
+
+cdef void prepare(Worker* w, Conn* c, Parsed* b) noexcept nogil:
+    """Row, hash and slot of a parsed command; the slot's pointer on its way."""
+    cdef Arg* a = &w.args[b.argi]
+    cdef Command* cmd = command_find(a[0].ptr, a[0].len, NULL, 0)
+    cdef Command* sub
+    if unlikely(cmd != NULL and cmd.flags & F_CONTAINER and b.argc > 1):
+        sub = command_find(a[0].ptr, a[0].len, a[1].ptr, a[1].len)
+        if sub != NULL:
+            cmd = sub
+    b.cmd = cmd
+    b.keyed = 0
+    if cmd == NULL or cmd.lock != LOCK_KEY or b.argc <= cmd.first:
+        return
+    b.keyed = 1
+    w.ctx.db = c.session.db
+    key_init(&w.ctx, &b.key, &a[cmd.first])
+    prefetch(&store.dbs[c.session.db].slots[b.key.slot])
+
+
+cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
+    """Slot, bucket and entry of each command, a stage at a time. What is read here is read without a lock and
+    only used as an address to prefetch (tables are never reused as anything else, segments never unmapped)."""
+    cdef u32 i, hits
+    cdef Table* t
+    cdef Bucket* b
+    cdef Bucket* found[BATCH_MAX]
+    cdef u64 word
+    cdef void* mem
+    for i in range(n):
+        if w.batch[i].keyed:
+            t = store.dbs[w.batch[i].key.db].slots[w.batch[i].key.slot]
+            w.batch[i].key.table = t
+            prefetch(t)
+    for i in range(n):
+        found[i] = NULL
+        t = w.batch[i].key.table
+        if not w.batch[i].keyed or t == NULL or t.nbuckets > SEGMENT_BUCKETS:
+            continue
+        mem = t.mem
+        b = <Bucket*>mem + table_index(t, w.batch[i].key.hash)
+        if mem == NULL or (<uintptr_t>b ^ <uintptr_t>mem) >> 22:
+            continue
+        found[i] = b
+        prefetch(b)
+    for i in range(n):
+        b = found[i]
+        if b == NULL:
+            continue
+        for hits in range(7):
+            if b.tags[hits] == hash_tag_byte(w.batch[i].key.hash) and b.bits >> hits & 1:
+                word = b.cells[hits] & ~<u64>CELL_TAG
+                prefetch(<void*>word)
+                prefetch(<char*>word + 64)
+                break
+
+
+cdef void protocol_error(Worker* w, Conn* c, char* base) noexcept nogil:
+    cdef char text[96]
+    cdef char got
+    if c.parser.error != NULL:
+        snprintf(text, 96, b"ERR %s", c.parser.error)
+    else:
+        got = base[c.parser.pos]
+        snprintf(text, 96, b"ERR Protocol error: expected '$', got '%c'", <int>got)
+    reply_error(&c.out, text)
+    c.flags |= C_CLOSE_SOON | C_NO_MORE
+    flush_later(w, c)
+
+
+cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
+    """Run all whole commands in p[0:n]; returns how many bytes they took."""
+    cdef size_t done = 0, used = 0, marks[BATCH_MAX]
+    cdef u32 k, i
+    cdef int got = 1
+    cdef i64 before
+    cdef u64 clock
+    while got == 1 and not c.flags & (C_NO_MORE | C_CLOSING | C_HELD):
+        k = 0
+        w.args_n = 0
+        while k < BATCH_MAX:
+            before = w.args_n
+            got = parse(&c.parser, w, p + done, n - done, &used, c.flags & C_AUTH)
+            if got != 1:
+                break
+            done += used
+            if w.args_n == before:
+                continue
+            w.batch[k].argi = <u32>before
+            w.batch[k].argc = w.args_n - before
+            marks[k] = done - used
+            k += 1
+            if not c.flags & C_AUTH:
+                break
+        for i in range(k):
+            prepare(w, c, &w.batch[i])
+        if k > 1:
+            prefetch_batch(w, k)
+        clock = rdtsc()
+        for i in range(k):
+            if unlikely(conf.paused != 0) and w.batch[i].cmd != NULL and (
+                    conf.paused == 2 or w.batch[i].cmd.flags & (F_WRITE | F_MAY_REPLICATE)) and \
+                    not w.batch[i].cmd.flags & F_ADMIN:
+                c.flags |= C_HELD
+                parser_free(&c.parser)
+                return marks[i]
+            execute(w, c, &w.batch[i], &clock)
+            if c.flags & (C_NO_MORE | C_CLOSING):
+                break
+        if got < 0 and not c.flags & (C_NO_MORE | C_CLOSING):
+            protocol_error(w, c, p + done)
+    if w.args_cap > 65536:
+        free(w.args)
+        w.args = NULL
+        w.args_cap = w.args_n = 0
+    return done
+
+
+cdef bint qbuf_room(Worker* w, Conn* c, size_t need) noexcept nogil:
+    """Make the query buffer hold `need` bytes."""
+    cdef size_t cap = c.qcap
+    if need <= cap:
+        return True
+    cap = need if need > (1 << 20) else need * 2
+    c.qbuf = <char*>realloc(c.qbuf, cap)
+    if c.qbuf == NULL:
+        abort()
+    w.qbuf_bytes += cap - c.qcap
+    c.qcap = cap
+    return True
+
+
+cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
+    """Bytes have arrived (n may be 0: try again what is buffered)."""
+    cdef size_t used, wants
+    if c.flags & (C_CLOSING | C_NO_MORE):
+        return
+    w.net_in += n
+    c.net_in += n
+    c.last_us = w.now_us
+    if c.qlen == 0 and n and not c.flags & C_HELD:
+        used = run_input(w, c, p, n)      # the usual case: straight from the ring's buffer
+        p += used
+        n -= used
+    if n or c.qlen:
+        if n and not c.flags & (C_CLOSING | C_NO_MORE):
+            wants = parser_wants(&c.parser)
+            qbuf_room(w, c, wants if wants > c.qlen + n else c.qlen + n)
+            memcpy(c.qbuf + c.qlen, p, n)
+            c.qlen += n
+        if c.qlen and not c.flags & (C_HELD | C_CLOSING | C_NO_MORE):
+            used = run_input(w, c, c.qbuf, c.qlen)
+            c.qlen -= used
+            if c.qlen and used:
+                memmove(c.qbuf, c.qbuf + used, c.qlen)
+        if c.qlen > <size_t>conf.query_buffer_limit:
+            conn_close(w, c)
+        elif c.qlen == 0 and c.qcap > QBUF_KEEP_BYTES:
+            w.qbuf_bytes -= c.qcap
+            free(c.qbuf)
+            c.qbuf = NULL
+            c.qcap = 0
+    if c.out.head != NULL or c.flags & C_CLOSE_SOON:
+        flush_later(w, c)
+
+
+cdef void conn_eof(Worker* w, Conn* c) noexcept nogil:
+    """The peer has closed or reset: what is still to be sent is tried, then it ends."""
+    conn_close(w, c)
+
+
+cdef void cmd_quit(Ctx* x) noexcept nogil:
+    cdef Conn* c = <Conn*>x.session
+    reply_ok(x.out)
+    c.flags |= C_CLOSE_SOON | C_NO_MORE
+
+
+register("quit", -1, "noscript loading stale fast no_auth allow_busy", (0, 0, 0), cmd_quit, {
+    "since": "1.0.0", "group": "connection", "complexity": "O(1)", "acl": "fast connection",
+    "summary": "Ends the connection once its replies are sent."})

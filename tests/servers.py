@@ -1,0 +1,158 @@
+"""Servers as the tests see them: started on a free port in a folder of their own, watched, and stopped.
+
+Environment:
+    SLOTRING_TEST_COMMAND   what to run instead of scripts/server (a real valkey-server, a sanitizer's wrapper)
+    SLOTRING_TEST_ENGINE    io_uring, epoll or auto; several, with commas, run every test on each
+    SLOTRING_TEST_THREADS   io-threads of servers whose test does not say
+"""
+
+import os
+import random
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+from resp import Raw
+
+ROOT = Path(__file__).resolve().parent.parent
+BUS_OFFSET = 10000  # the cluster bus listens that far above the port
+START_TIMEOUT_S = float(os.environ.get("SLOTRING_TEST_START_S", "300"))  # a start may have to compile
+STOP_TIMEOUT_S = 20.0
+LOG_TAIL_BYTES = 6000
+SANITIZER_WORDS = (b"ERROR: AddressSanitizer", b"WARNING: ThreadSanitizer", b"runtime error:")
+
+
+class ServerDied(AssertionError):
+    """The server ended when nobody had asked it to, or its sanitizer spoke."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on, whose bus port is free too."""
+    for _ in range(200):
+        port = random.SystemRandom().randrange(20000, 31000)
+        try:
+            for number in (port, port + BUS_OFFSET):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", number))
+        except OSError:
+            continue
+        return port
+    raise RuntimeError("no free port found")
+
+
+def server_command() -> list[str]:
+    """What the tests run as the server."""
+    return shlex.split(os.environ.get("SLOTRING_TEST_COMMAND", str(ROOT / "scripts" / "server")))
+
+
+def is_slotring() -> bool:
+    """False where SLOTRING_TEST_COMMAND names somebody else's server."""
+    return not server_command()[-1].endswith(("valkey-server", "redis-server"))
+
+
+class Server:
+    """One server process."""
+
+    def __init__(self, folder: Path, *options: str | int, command: list[str] | None = None,
+                 engine: str = "", env: dict[str, str] | None = None):
+        self.folder = Path(folder)
+        self.port = free_port()
+        self.log_path = self.folder / "server.log"
+        argv = list(command or server_command())
+        argv += ["--port", str(self.port), "--dir", str(self.folder), "--save", "",
+                 "--bind", "127.0.0.1"]
+        if engine and engine != "auto":
+            argv += ["--io-engine", engine]
+        threads = os.environ.get("SLOTRING_TEST_THREADS")
+        if threads and command is None and "--io-threads" not in options:
+            argv += ["--io-threads", threads]
+        self.argv = argv + [str(option) for option in options]
+        self.process: subprocess.Popen | None = None
+        self.env = {**os.environ, **(env or {})}
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self.process is not None, "not started"
+        return self.process.pid
+
+    def start(self) -> "Server":
+        """Starts it and waits until it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                            cwd=self.folder, env=self.env)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if not self.is_alive():
+                break
+            try:
+                with Raw(self.port, 5) as raw:
+                    if not str(raw.call("PING")).startswith("LOADING"):
+                        return self
+            except (OSError, TimeoutError):
+                time.sleep(0.02)
+            except Exception:
+                time.sleep(0.1)
+        self.kill()
+        raise ServerDied(f"did not come up: {' '.join(self.argv)}\n{self.log_tail()}")
+
+    def stop(self) -> None:
+        """Stops it; ServerDied where it had ended before, does not end, or a sanitizer found something."""
+        if self.process is None:
+            return
+        if not self.is_alive():
+            raise ServerDied(f"ended by itself with {self.process.returncode}\n{self.log_tail()}")
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ServerDied(f"did not stop on SIGTERM\n{self.log_tail()}") from None
+        log = self.log_path.read_bytes()
+        if any(word in log for word in SANITIZER_WORDS):
+            raise ServerDied(f"a sanitizer reports, see {self.log_path}\n{self.log_tail()}")
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        if self.process is not None and self.is_alive():
+            self.process.kill()
+            self.process.wait()
+
+    def is_alive(self) -> bool:
+        """Is the process there?"""
+        return self.process is not None and self.process.poll() is None
+
+    def log_tail(self) -> str:
+        """The end of what it wrote."""
+        data = self.log_path.read_bytes() if self.log_path.exists() else b""
+        return data[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
+
+    def connect(self, **options: object) -> redis.Redis:
+        """A client; RESP2 unless `protocol=3`."""
+        return redis.Redis(**{"host": "127.0.0.1", "port": self.port, "protocol": 2,
+                              "socket_timeout": 30, **options})
+
+    def raw(self, timeout_s: float = 20.0, recv_bytes: int = 0) -> Raw:
+        """A connection for bytes."""
+        return Raw(self.port, timeout_s, recv_bytes)
+
+    def rss_bytes(self) -> int:
+        """Resident memory of the process."""
+        with open(f"/proc/{self.pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu_s(self) -> float:
+        """User and system time of the process."""
+        with open(f"/proc/{self.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def info(self, section: str = "everything") -> dict:
+        """INFO, parsed."""
+        with self.connect() as client:
+            return client.info(section)

@@ -43,6 +43,18 @@ hook_event = NULL
 total_conns = 0
 
 
+cdef void worker_hooks(python_hook python, event_hook event, double rate) noexcept nogil:
+    global hook_python, hook_event, cycles_per_us
+    hook_python = python
+    hook_event = event
+    cycles_per_us = rate
+
+
+cdef void worker_count(u32 n) noexcept nogil:
+    global nworkers
+    nworkers = n
+
+
 # ---- connections
 
 cdef void worker_init(Worker* w, u32 index) noexcept nogil:

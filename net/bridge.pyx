@@ -1,0 +1,486 @@
+"""The border between the data plane and Python: starting workers, calling Python commands, looking at connections.
+
+This is the one compiled module that attaches: `call_python` runs a control-plane command on the worker that received
+it. A handler is (client, args) -> reply; the reply is encoded by net.reply.
+"""
+import os
+import threading
+
+from libc.stdlib cimport malloc, free
+from libc.string cimport memcpy, strlen
+from engine.defs cimport *
+from engine.reply cimport *
+from engine.command cimport *
+from engine.conf cimport conf
+from engine.store cimport store
+from net.conn cimport *
+from net.worker cimport *
+from net.uring cimport uring_setup, uring_loop
+from net.epoll cimport epoll_setup, epoll_loop
+
+from engine import command as _command
+from net import reply as _reply
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct sockaddr:
+        unsigned short sa_family
+    struct sockaddr_storage:
+        unsigned short ss_family
+    int getpeername(int, sockaddr*, unsigned int*)
+    int getsockname(int, sockaddr*, unsigned int*)
+    int AF_INET, AF_INET6
+cdef extern from "<netdb.h>" nogil:
+    int getnameinfo(const sockaddr*, unsigned int, char*, unsigned int, char*, unsigned int, int)
+    int NI_NUMERICHOST, NI_NUMERICSERV
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int, int)
+    int EFD_NONBLOCK, EFD_CLOEXEC
+cdef extern from "<stdio.h>" nogil:
+    int snprintf(char*, size_t, const char*, ...)
+
+_threads = []
+_encode = _reply.encode
+unix_path = b""
+HISTOGRAM_BOUNDS_NS = ()
+
+
+cdef void describe(int fd, bint local, bint is_unix, char* out) noexcept nogil:
+    """ip:port of one end of a socket (64 bytes)."""
+    cdef sockaddr_storage a
+    cdef unsigned int n = sizeof(a)
+    cdef char host[48]
+    cdef char port[8]
+    cdef int r
+    if is_unix:
+        snprintf(out, 64, b"%s:0", <char*>unix_name)
+        return
+    r = getsockname(fd, <sockaddr*>&a, &n) if local else getpeername(fd, <sockaddr*>&a, &n)
+    if r or getnameinfo(<sockaddr*>&a, n, host, 48, port, 8, NI_NUMERICHOST | NI_NUMERICSERV):
+        snprintf(out, 64, b"?:0")
+    elif a.ss_family == AF_INET6:
+        snprintf(out, 64, b"[%s]:%s", host, port)
+    else:
+        snprintf(out, 64, b"%s:%s", host, port)
+
+
+cdef char unix_name[64]
+unix_name[0] = 0
+
+
+cdef void set_text(char** place, bytes value):
+    cdef char* old = place[0]
+    cdef char* fresh = NULL
+    if value:
+        fresh = <char*>malloc(len(value) + 1)
+        memcpy(fresh, <char*>value, len(value) + 1)
+    place[0] = fresh
+    free(old)
+
+
+cdef bytes get_text(char* text):
+    return text if text != NULL else b""
+
+
+cdef class Client:
+    """A connection as a control-plane command sees it; lives for one command, on the connection's own worker."""
+    cdef Conn* c
+    cdef Worker* w
+
+    @property
+    def id(self): return self.c.session.id
+    @property
+    def fd(self): return self.c.fd
+    @property
+    def addr(self):
+        if not self.c.addr[0]:
+            describe(self.c.fd, False, self.c.flags & C_UNIX, self.c.addr)
+        return <bytes>self.c.addr
+    @property
+    def laddr(self):
+        if not self.c.laddr[0]:
+            describe(self.c.fd, True, self.c.flags & C_UNIX, self.c.laddr)
+        return <bytes>self.c.laddr
+    @property
+    def name(self): return get_text(self.c.name)
+    @name.setter
+    def name(self, bytes value): set_text(&self.c.name, value)
+    @property
+    def lib_name(self): return get_text(self.c.lib_name)
+    @lib_name.setter
+    def lib_name(self, bytes value): set_text(&self.c.lib_name, value)
+    @property
+    def lib_ver(self): return get_text(self.c.lib_ver)
+    @lib_ver.setter
+    def lib_ver(self, bytes value): set_text(&self.c.lib_ver, value)
+    @property
+    def db(self): return self.c.session.db
+    @db.setter
+    def db(self, value): self.c.session.db = value
+    @property
+    def resp(self): return self.c.session.resp
+    @resp.setter
+    def resp(self, value): self.c.session.resp = value
+    @property
+    def user(self): return b"default"
+    @property
+    def authenticated(self): return bool(self.c.flags & C_AUTH)
+    @authenticated.setter
+    def authenticated(self, value): self._flag(C_AUTH, value)
+    @property
+    def monitor(self): return bool(self.c.flags & C_MONITOR)
+    @monitor.setter
+    def monitor(self, value): self._flag(C_MONITOR, value)
+    @property
+    def no_touch(self): return bool(self.c.session.flags & S_NO_TOUCH)
+    @no_touch.setter
+    def no_touch(self, value):
+        self.c.session.flags = self.c.session.flags & ~S_NO_TOUCH | (S_NO_TOUCH if value else 0)
+    @property
+    def no_evict(self): return bool(self.c.session.flags & S_NO_EVICT)
+    @no_evict.setter
+    def no_evict(self, value):
+        self.c.session.flags = self.c.session.flags & ~S_NO_EVICT | (S_NO_EVICT if value else 0)
+    @property
+    def created_us(self): return self.c.created_us
+    @property
+    def last_us(self): return self.c.last_us
+    @property
+    def reply_mode(self):
+        return "off" if self.c.flags & C_REPLY_OFF else "skip" if self.c.flags & C_REPLY_SKIP else "on"
+    @reply_mode.setter
+    def reply_mode(self, value):
+        self.c.flags &= ~<u32>(C_REPLY_OFF | C_REPLY_SKIP)
+        if value != "on":
+            self.c.flags |= C_REPLY_OFF if value == "off" else C_REPLY_SKIP
+    capa = ""
+
+    @property
+    def flags(self): return flag_text(self.c)
+
+    def kill(self, after_reply=True):
+        """Close this connection, after the reply of the command under way or at once."""
+        if after_reply:
+            self.c.flags |= C_CLOSE_SOON | C_NO_MORE
+        else:
+            conn_close(self.w, self.c)
+
+    def _flag(self, u32 bit, value):
+        if value:
+            self.c.flags |= bit
+        else:
+            self.c.flags &= ~bit
+
+
+cdef str flag_text(Conn* c):
+    cdef str text = ""
+    if c.flags & C_MONITOR:
+        text += "O"
+    if c.flags & (C_CLOSE_SOON | C_CLOSING):
+        text += "c"
+    if c.flags & C_UNIX:
+        text += "U"
+    if c.session.flags & S_NO_EVICT:
+        text += "e"
+    if c.session.flags & S_NO_TOUCH:
+        text += "T"
+    return text or "N"
+
+
+cdef object client_of(Worker* w, Conn* c):
+    cdef Client client = Client.__new__(Client)
+    client.c = c
+    client.w = w
+    return client
+
+
+cdef list words(Arg* argv, i64 argc):
+    return [argv[i].ptr[:argv[i].len] for i in range(argc)]
+
+
+cdef void call_python(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
+    """Run a control-plane command; whatever goes wrong is an error reply, never an end."""
+    cdef OutBuf* out = w.ctx.out
+    with gil:
+        try:
+            args = words(argv, argc)
+            client = client_of(w, c)
+            try:
+                answer = _command.handlers[cmd.id](client, args)
+                data = b"" if answer is NOTHING else _encode(answer, c.session.resp)
+            except _reply.Error as e:
+                data = _encode(e, c.session.resp)
+            if data.startswith(b"-"):
+                text = data[1:-2]
+                count_error(<char*><bytes>text, len(text))
+                out.errors += 1
+            if c.flags & C_REPLY_OFF:
+                data = b""             # CLIENT REPLY OFF does not answer either
+            out_write(out, <char*><bytes>data, len(data))
+        except BaseException as e:
+            import traceback
+            traceback.print_exc()
+            message = f"-ERR internal error: {type(e).__name__}\r\n".encode()
+            out_write(out, <char*><bytes>message, len(message))
+
+
+NOTHING = object()     # a handler that has no reply returns this
+
+
+cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int kind,
+                   i64 value) noexcept nogil:
+    with gil:
+        try:
+            client = client_of(w, c)
+            if kind == EVENT_MONITOR:
+                from net.commands import monitor
+                feed_monitors(monitor.line(client.db, client.addr, words(argv, argc)))
+            elif kind == EVENT_GONE:
+                conf.monitors -= 1
+            elif kind == EVENT_LATENCY:
+                from net.commands import latency
+                latency.sample("fast-command" if cmd.flags & F_FAST else "command", value)
+            else:
+                from net.commands import commandlog
+                commandlog.record(kind, words(argv, argc), value, client.addr, client.name)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+
+
+def feed_monitors(bytes line) -> None:
+    """Send a line to every client in MONITOR."""
+    cdef u32 i
+    cdef Conn* c
+    for i in range(nworkers):
+        c = workers[i].conns
+        while c != NULL:
+            if c.flags & C_MONITOR:
+                post(workers[i], MSG_OUTPUT, -1, c, c.session.id, line, len(line))
+            c = c.next
+
+
+def _worker_main(u32 index, int cpu, bint uring, ready):
+    """The life of a worker thread: pin, make the ring, serve until told to stop."""
+    cdef Worker* w = workers[index]
+    cdef int r
+    if cpu >= 0:
+        try:
+            os.sched_setaffinity(0, {cpu})
+        except OSError:
+            pass
+    with nogil:
+        r = uring_setup(w) if uring else epoll_setup(w)
+    ready.append(r)
+    if r < 0:
+        return
+    with nogil:
+        if uring:
+            uring_loop(w)
+        else:
+            epoll_loop(w)
+
+
+def _launch(int threads, list cpus, bint uring):
+    """Start the threads; False if the engine cannot be had."""
+    import time
+    results = []
+    _threads.clear()
+    for i in range(threads):
+        thread = threading.Thread(target=_worker_main, daemon=True, name=f"io_thd_{i}",
+                                  args=(i, cpus[i % len(cpus)] if cpus else -1, uring, results))
+        thread.start()
+        _threads.append(thread)
+    while len(results) < threads:
+        time.sleep(0.0005)
+    return all(r >= 0 for r in results)
+
+
+def start(listeners, int threads, cpus, engine="auto") -> str:
+    """Start `threads` workers on the CPUs given; listeners: bound, listening sockets. Returns the engine."""
+    cdef u32 i
+    cdef Worker* w
+    cdef u64 a
+    cdef i64 t
+    cdef double rate
+    import socket
+    with nogil:
+        t = mono_us()
+        a = rdtsc()
+        while mono_us() - t < 2000:
+            pass
+        rate = <double>(rdtsc() - a) / (mono_us() - t)
+    global HISTOGRAM_BOUNDS_NS
+    HISTOGRAM_BOUNDS_NS = tuple((2 << b) / rate * 1000 for b in range(HIST_BUCKETS))
+    worker_hooks(call_python, on_event, rate)
+    for i in range(<u32>threads):
+        w = <Worker*>malloc(sizeof(Worker))
+        worker_init(w, i)
+        w.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        workers[i] = w
+    w = workers[0]
+    for s in listeners:
+        s.setblocking(False)
+        if s.family == socket.AF_UNIX:
+            w.unix_listeners |= 1 << w.nlisteners
+            name = s.getsockname().encode()[:60]
+            memcpy(unix_name, <char*><bytes>name, len(name) + 1)
+        w.listeners[w.nlisteners] = s.fileno()
+        w.nlisteners += 1
+    worker_count(threads)
+    if engine != "epoll":
+        if _launch(threads, list(cpus), True):
+            return "io_uring"
+        if engine == "io_uring":
+            raise OSError("io_uring cannot be had here")
+        for i in range(<u32>threads):
+            workers[i].stop = 0
+    if not _launch(threads, list(cpus), False):
+        raise OSError("epoll cannot be had here")
+    return "epoll"
+
+
+def stop() -> None:
+    """End the workers and wait for them."""
+    cdef u32 i
+    for i in range(nworkers):
+        post(workers[i], MSG_STOP, -1, NULL, 0, NULL, 0)
+    for thread in _threads:
+        thread.join(5)
+
+
+def clients() -> list:
+    """A snapshot of all connections, oldest first."""
+    cdef u32 i
+    cdef Conn* c
+    cdef i64 now = wall_us()
+    cdef u64 pending
+    found = []
+    for i in range(nworkers):
+        c = workers[i].conns
+        while c != NULL:
+            if c.session.id and not c.flags & C_CLOSING:
+                if not c.addr[0]:
+                    describe(c.fd, False, c.flags & C_UNIX, c.addr)
+                if not c.laddr[0]:
+                    describe(c.fd, True, c.flags & C_UNIX, c.laddr)
+                pending = c.out.bytes
+                found.append({
+                    "id": c.session.id, "addr": <bytes>c.addr, "laddr": <bytes>c.laddr, "fd": c.fd,
+                    "name": get_text(c.name), "age_us": now - c.created_us,
+                    "idle_us": now - c.last_us, "db": c.session.db, "resp": c.session.resp,
+                    "qbuf": c.qlen, "qbuf_free": c.qcap - c.qlen, "argv_mem": 0,
+                    "rbp": CHUNK_BYTES if c.out.chunks else 0, "rbs": CHUNK_BYTES if c.out.chunks else 0,
+                    "obl": 0, "oll": c.out.chunks, "omem": pending,
+                    "tot_mem": sizeof(Conn) + c.qcap + pending,
+                    "cmd": commands[c.last_cmd].name[:commands[c.last_cmd].name_len]
+                           if c.last_cmd < commands_used else b"NULL",
+                    "lib_name": get_text(c.lib_name), "lib_ver": get_text(c.lib_ver),
+                    "tot_net_in": c.net_in, "tot_net_out": c.net_out, "tot_cmds": c.commands,
+                    "flags": flag_text(c), "user": b"default", "capa": ""})
+            c = c.next
+    found.sort(key=lambda row: row["id"])
+    return found
+
+
+def kill_client(u64 id) -> bool:
+    """Close a connection by id; False if there is none."""
+    cdef u32 i
+    cdef Conn* c
+    for i in range(nworkers):
+        c = workers[i].conns
+        while c != NULL:
+            if c.session.id == id and not c.flags & C_CLOSING:
+                post(workers[i], MSG_KILL, -1, c, id, NULL, 0)
+                return True
+            c = c.next
+    return False
+
+
+def command_stats() -> list:
+    """(command id, calls, microseconds, rejected, failed) of every command called."""
+    cdef u32 i, k
+    cdef u64 calls, cycles, rejected, failed
+    rows = []
+    for k in range(commands_used):
+        calls = cycles = rejected = failed = 0
+        for i in range(nworkers):
+            calls += workers[i].stats[k].calls
+            cycles += workers[i].stats[k].cycles
+            rejected += workers[i].stats[k].rejected
+            failed += workers[i].stats[k].failed
+        if calls or rejected or failed:
+            rows.append((k, calls, int(cycles / cycles_per_us), rejected, failed))
+    return rows
+
+
+def command_histogram(u32 id) -> list:
+    """Calls by duration; bucket i is below HISTOGRAM_BOUNDS_NS[i] nanoseconds."""
+    cdef u32 i, b
+    counts = [0] * HIST_BUCKETS
+    for i in range(nworkers):
+        if workers[i].hist[id] != NULL:
+            for b in range(HIST_BUCKETS):
+                counts[b] += workers[i].hist[id][b]
+    return counts
+
+
+def totals() -> dict:
+    """Sums over the workers."""
+    cdef u32 i
+    cdef Worker* w
+    cdef u64 accepted = 0, rejected = 0, done = 0, net_in = 0, net_out = 0, hits = 0, misses = 0
+    cdef u64 expired = 0, queries = 0
+    cdef i64 dirty = 0, outputs = 0
+    for i in range(nworkers):
+        w = workers[i]
+        accepted += w.accepted
+        rejected += w.rejected
+        done += w.commands
+        net_in += w.net_in
+        net_out += w.net_out
+        hits += w.ctx.hits
+        misses += w.ctx.misses
+        expired += w.ctx.expired
+        dirty += w.ctx.dirty
+        outputs += w.pool.bytes
+        queries += w.qbuf_bytes
+    return {"connections_received": accepted, "rejected_connections": rejected,
+            "commands_processed": done, "net_in": net_in, "net_out": net_out,
+            "keyspace_hits": hits, "keyspace_misses": misses, "expired_keys": expired,
+            "dirty": dirty, "connected_clients": total_conns, "output_buffer_bytes": outputs,
+            "query_buffer_bytes": queries, "threads": nworkers}
+
+
+def reset_stats() -> None:
+    """CONFIG RESETSTAT: the workers' counters back to zero."""
+    cdef u32 i, k, b
+    cdef Worker* w
+    for i in range(nworkers):
+        w = workers[i]
+        w.accepted = w.rejected = w.commands = w.net_in = w.net_out = 0
+        w.ctx.hits = w.ctx.misses = w.ctx.expired = 0
+        for k in range(COMMANDS_MAX):
+            w.stats[k].calls = w.stats[k].cycles = w.stats[k].rejected = w.stats[k].failed = 0
+            if w.hist[k] != NULL:
+                for b in range(HIST_BUCKETS):
+                    w.hist[k][b] = 0
+
+
+_pause_until = 0
+
+
+def pause(int mode, until_ms=0) -> None:
+    """CLIENT PAUSE: 0 none, 1 writes, 2 all commands; ends by itself at until_ms (see pause_tick)."""
+    global _pause_until
+    cdef u32 i
+    _pause_until = until_ms
+    conf.paused = mode
+    if not mode:
+        for i in range(nworkers):
+            post(workers[i], MSG_UNPAUSE, -1, NULL, 0, NULL, 0)
+
+
+def pause_tick(now_ms) -> None:
+    """From cron: end a pause whose time is over."""
+    if conf.paused and now_ms >= _pause_until:
+        pause(0)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests: `server`, `client` and `valkey`. See servers.py for the environment they read.
+"""Fixtures of the tests: `server`, `client`, `valkey`. What the environment may say: servers.py.
 
 A test module may say what its server is started with:
     SERVER_OPTIONS = ["--io-threads", "2"]

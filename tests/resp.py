@@ -1,8 +1,8 @@
 """A small RESP2 and RESP3 codec, and a raw connection that shows what really came over the socket.
 
-The codec is sans-IO: `Parser.feed` takes bytes however they were cut, `Parser.next` gives whole replies.
-Values: simple and bulk strings are bytes, errors are `Error`, numbers int or float, null None, maps dict,
-sets and pushes are lists of their own kind, verbatim strings bytes without their format.
+The codec is sans-IO: `Parser.feed` takes bytes however they were cut, `Parser.next` gives whole
+replies. Values: simple and bulk strings are bytes, errors are `Error`, numbers int or float, null
+None, maps dict, sets and pushes lists of their own kind, verbatim strings bytes, format cut off.
 """
 
 import socket
@@ -172,7 +172,8 @@ class Raw:
                 continue
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise TimeoutError(f"{len(found)} of {count} replies, then {self.parser.pending[:80]!r}")
+                rest = self.parser.pending[:80]
+                raise TimeoutError(f"{len(found)} of {count} replies, then {rest!r}")
             self.socket.settimeout(left_s)
             try:
                 data = self.socket.recv(RECV_BYTES)

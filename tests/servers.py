@@ -1,7 +1,7 @@
-"""Servers as the tests see them: started on a free port in a folder of their own, watched, and stopped.
+"""Servers as the tests see them: started on a free port in a folder of their own, watched, stopped.
 
 Environment:
-    SLOTRING_TEST_COMMAND   what to run instead of scripts/server (a real valkey-server, a sanitizer's wrapper)
+    SLOTRING_TEST_COMMAND   what to run instead of scripts/server: a real valkey-server, a wrapper
     SLOTRING_TEST_ENGINE    io_uring, epoll or auto; several, with commas, run every test on each
     SLOTRING_TEST_THREADS   io-threads of servers whose test does not say
 """
@@ -20,7 +20,7 @@ from resp import Raw
 
 ROOT = Path(__file__).resolve().parent.parent
 BUS_OFFSET = 10000  # the cluster bus listens that far above the port
-START_TIMEOUT_S = float(os.environ.get("SLOTRING_TEST_START_S", "300"))  # a start may have to compile
+START_TIMEOUT_S = 240.0  # a start may have to compile
 STOP_TIMEOUT_S = 20.0
 LOG_TAIL_BYTES = 6000
 SANITIZER_WORDS = (b"ERROR: AddressSanitizer", b"WARNING: ThreadSanitizer", b"runtime error:")
@@ -84,8 +84,10 @@ class Server:
         """Starts it and waits until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                            cwd=self.folder, env=self.env)
+            self.process = subprocess.Popen(
+                self.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                cwd=self.folder, env=self.env
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if not self.is_alive():
@@ -102,7 +104,7 @@ class Server:
         raise ServerDied(f"did not come up: {' '.join(self.argv)}\n{self.log_tail()}")
 
     def stop(self) -> None:
-        """Stops it; ServerDied where it had ended before, does not end, or a sanitizer found something."""
+        """Stops it; ServerDied where it had ended before, does not end, or a sanitizer spoke."""
         if self.process is None:
             return
         if not self.is_alive():

@@ -1,0 +1,25 @@
+# What other command families borrow from the keys family.
+from engine.defs cimport *
+from engine.command cimport Ctx, Arg
+from engine.store cimport Entry, Key, E_EXPIRE, entry_expire
+from engine.keyspace cimport lookup
+from engine.reply cimport OutBuf
+
+cdef bint int_arg(Ctx* c, Arg* a, i64* v, const char* message) noexcept nogil
+cdef void error_quoting(Ctx* c, const char* before, Arg* a, size_t most,
+                        const char* after) noexcept nogil
+cdef void out_append(OutBuf* o, OutBuf* more) noexcept nogil
+
+
+cdef inline bint is_expired(Entry* e, i64 now_ms) noexcept nogil:
+    return e.flags & E_EXPIRE and entry_expire(e) <= now_ms
+
+
+cdef inline Entry* lookup_quiet(Ctx* c, Key* k) noexcept nogil:
+    """As lookup_read, without noting the access."""
+    cdef Entry* e = lookup(c, k)
+    if e == NULL:
+        c.misses += 1
+    else:
+        c.hits += 1
+    return e

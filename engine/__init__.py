@@ -3,4 +3,5 @@
 import os
 
 _root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-__path__.append(os.path.join(_root, ".build", os.environ.get("SLOTRING_VARIANT", "release"), "engine"))
+_variant = os.environ.get("SLOTRING_VARIANT", "release")
+__path__.append(os.path.join(_root, ".build", _variant, *__name__.split(".")))

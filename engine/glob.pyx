@@ -62,7 +62,8 @@ cdef inline const char* element(const char* p, const char* pe, int ch, bint noca
     return p + 1
 
 
-cdef bint glob_match(const char* p, size_t pn, const char* s, size_t sn, bint nocase) noexcept nogil:
+cdef bint glob_match(const char* p, size_t pn, const char* s, size_t sn,
+                     bint nocase) noexcept nogil:
     """Does the whole of s match the pattern? An empty string matches the empty pattern only."""
     cdef const char* pe = p + pn
     cdef const char* se = s + sn

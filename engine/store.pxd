@@ -53,7 +53,7 @@ cdef struct Bucket:
     u8 tags[7]             # top byte of each key's hash
     u64 cells[7]
 
-cdef struct Table:         # 64 bytes
+cdef struct Table:         # 56 bytes
     void* mem              # Bucket*, or Bucket** (dir) when nbuckets > SEGMENT_BUCKETS
     u32 nbuckets
     u32 count              # keys

@@ -565,4 +565,4 @@ def counts(int db) -> tuple:
     return store_count(db), store_expires(db)
 
 
-assert sizeof(Entry) == 8 and sizeof(Bucket) == 64 and sizeof(Table) == 64, sizeof(Table)
+assert sizeof(Entry) == 8 and sizeof(Bucket) == 64 and sizeof(Table) == 56, sizeof(Table)

@@ -1,19 +1,22 @@
-"""Compiles the Cython modules of engine/, net/ and persist/ into .build/<variant>/, only those that changed.
+"""Compiles the Cython modules of engine/, net/ and persist/, only those that changed.
 
-    python scripts/build.py [--variant release|asan|tsan] [--annotate] [--stale] [--force] [module ...]
+    python scripts/build.py [--variant release|asan|tsan] [--annotate] [--stale] [--force]
+                            [module ...]
 
-What a module is built from names what comes out: its key is a hash over its .pyx, every .pxd, .pxi and .h it reads,
-directly or not, the flags, Python, Cython, the C compiler and the processor's features. Results are kept by key in
-the cache folder too, so that a fresh clone on the same machine compiles nothing.
+What a module is built from names what comes out: its key is a hash over its .pyx, every .pxd, .pxi
+and .h it reads, directly or not, the flags, Python, Cython, the C compiler and the processor's
+features. Results are kept by key in the cache folder too, so that a fresh clone on the same machine
+compiles nothing. Under .build/<variant>/:
 
-    .build/<variant>/<package>/<name>.<suffix>   the extension modules; each package's __path__ ends in its folder here
-    .build/<variant>/c/<package>/<name>.c        the generated C (and .html, with --annotate)
-    .build/<variant>/manifest.json               the key of each module
-    .build/<variant>/fresh                       a digest over all sources; a server's start compares only this one
+    <package>/<name>.<suffix>   the extension modules; each package's __path__ ends in its folder
+    c/<package>/<name>.c        the generated C (and .html, with --annotate)
+    manifest.json               the key of each module
+    fresh                       a digest over all sources; a server's start compares only this one
 
-A line `# slotring: link liburing` in a .pyx links the module with the io_uring functions that the liburing package
-carries inside its `queue` extension, found by rpath: no Python import of that package happens, at run time or here.
-The top of this file is on every server's way to being ready: it imports nothing that Python has not already loaded.
+The variant is SLOTRING_VARIANT, else release. A line `# slotring: link liburing` in a .pyx links
+the module with the io_uring functions that the liburing package carries inside its `queue`
+extension, found by rpath: no Python import of that package happens, at run time or here. The top of
+this file is on every server's way to being ready: it imports only what Python has loaded already.
 """
 
 import os
@@ -25,6 +28,13 @@ SOURCE_SUFFIXES = (".pyx", ".pxd", ".pxi", ".h")
 LINK_LIBURING = b"# slotring: link liburing"
 CACHE_ENTRIES_MAX = 1500
 CPUINFO_BYTES_MAX = 8192
+
+# from (dots)(module) cimport (names, perhaps in parentheses over several lines)
+FROM_CIMPORT = (
+    r"^[ \t]*from[ \t]+(\.*)([\w.]*)[ \t]+cimport[ \t]+(\([^)]*\)|(?:[^\n\\]|\\\n)*)"
+)
+# include "x.pxi", extern from "x.h", and a C #include "x.h" in a verbatim block
+INCLUDE = r"""(?:^[ \t]*#?[ \t]*include|\bextern[ \t]+from)[ \t]+['"]([^'"<>]+)['"]"""
 
 DIRECTIVES = {
     "language_level": 3,
@@ -41,7 +51,7 @@ COMMON_FLAGS = (
     "-DCYTHON_CLINE_IN_TRACEBACK=0 -Wall -Werror=implicit-function-declaration "
     "-Werror=incompatible-pointer-types -Werror=int-conversion -Wno-unused-function "
     "-Wno-unused-variable -Wno-unused-but-set-variable -Wno-unused-label -Wno-cpp "
-    "-Wno-maybe-uninitialized -Wno-stringop-overflow"
+    "-Wno-maybe-uninitialized -Wno-stringop-overflow -Wno-array-bounds"
 )
 VARIANTS = {
     "release": f"{COMMON_FLAGS} -O3 -march=native -DNDEBUG",
@@ -49,6 +59,12 @@ VARIANTS = {
     "tsan": f"{COMMON_FLAGS} -O1 -fsanitize=thread -fno-omit-frame-pointer",
 }
 LINK_FLAGS = "-shared -Wl,-O1 -Wl,-z,now"
+RECIPE = "recipe 1"  # raise it when this file does something else with the same sources
+
+
+def default_variant():
+    """The variant that the packages' __path__ names."""
+    return os.environ.get("SLOTRING_VARIANT", "release")
 
 
 def out_dir(variant):
@@ -103,15 +119,8 @@ def environment(variant):
             break
     else:
         compiler = "none"
-    flags = VARIANTS[variant]
-    return "\n".join(
-        [sys.version, extension_suffix(), *cython, compiler, flags, LINK_FLAGS, repr(DIRECTIVES), cpu, _own_text()]
-    )
-
-
-def _own_text():
-    """The recipe's own version: raise it when what build.py does with the same sources changes."""
-    return "recipe 1"
+    parts = [sys.version, extension_suffix(), *cython, compiler, VARIANTS[variant], LINK_FLAGS]
+    return "\n".join([*parts, repr(DIRECTIVES), cpu, RECIPE])
 
 
 def _hasher():
@@ -135,8 +144,9 @@ def tree_digest(variant):
     return digest.hexdigest()
 
 
-def fresh(variant="release"):
+def fresh(variant=None):
     """True where every module of the variant is built from the sources as they are now."""
+    variant = variant or default_variant()
     try:
         with open(os.path.join(out_dir(variant), "fresh")) as file:
             digest, *results = file.read().split("\n")
@@ -147,14 +157,15 @@ def fresh(variant="release"):
     )
 
 
-def stale(variant="release"):
+def stale(variant=None):
     """The modules of the variant that have to be built; none is the usual answer, and quick."""
+    variant = variant or default_variant()
     if fresh(variant):
         return []
     return _plan(variant).stale()
 
 
-# --- the rest runs only when something has changed ----------------------------------------------------------------
+# --- the rest runs only when something has changed ---------------------------------------------
 
 
 class _Module:
@@ -226,7 +237,7 @@ def _give_key(module, base, texts):
 
 
 def dependencies(source, texts):
-    """Every file of the tree that a source reads when it is compiled: itself, and what it cimports or includes."""
+    """Every file of the tree that compiling a source reads: itself, what it cimports, includes."""
     seen = set()
     queue = [source]
     while queue:
@@ -245,9 +256,7 @@ def _references(path, text):
     import re
 
     package = path.split("/")[:-1]
-    for dots, base, names in re.findall(
-        r"^[ \t]*from[ \t]+(\.*)([\w.]*)[ \t]+cimport[ \t]+(\([^)]*\)|(?:[^\n\\]|\\\n)*)", text, re.M
-    ):
+    for dots, base, names in re.findall(FROM_CIMPORT, text, re.M):
         parts = package[: len(package) - len(dots) + 1] if dots else []
         parts = [*parts, *base.split(".")] if base else parts
         yield from _module_files("/".join(parts))
@@ -256,10 +265,7 @@ def _references(path, text):
     for names in re.findall(r"^[ \t]*cimport[ \t]+([^\n#]*)", text, re.M):
         for name in names.split(","):
             yield from _module_files(name.split(" as ")[0].strip().replace(".", "/"))
-    for name in re.findall(r"""(?:^[ \t]*include|\bextern[ \t]+from)[ \t]+['"]([^'"<>]+)['"]""", text, re.M):
-        yield os.path.normpath("/".join([*package, name]))
-        yield name
-    for name in re.findall(r"""^[ \t]*#[ \t]*include[ \t]+"([^"]+)\"""", text, re.M):
+    for name in re.findall(INCLUDE, text, re.M):
         yield os.path.normpath("/".join([*package, name]))
         yield name
 
@@ -273,9 +279,10 @@ def _module_files(path):
 
 
 def _liburing_flags():
-    """(compiler flags, linker flags) for the io_uring functions inside the liburing package's queue extension.
+    """(compiler flags, linker flags) for the io_uring functions in liburing's queue extension.
 
-    That library has no soname; named with `-l:` the reference is its bare file name, which the rpath completes.
+    That library has no soname: named with `-l:` it is referred to by its bare file name, which the
+    rpath completes.
     """
     folder = os.path.join(site_packages(), "liburing")
     library = "queue" + extension_suffix()
@@ -288,21 +295,20 @@ def _liburing_flags():
 
 
 def _cache_dir():
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = os.path.join(os.environ.get("SLOTRING_CACHE") or os.path.join(base, "slotring"), "objects")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.environ.get("SLOTRING_CACHE") or os.path.join(base, "slotring")
+    folder = os.path.join(folder, "objects")
     os.makedirs(folder, exist_ok=True)
     return folder
 
 
-def _place(source, target, link=True):
+def _place(source, target):
     """Puts a file in its place in one step: a running server keeps the one it has mapped."""
     import shutil
 
     os.makedirs(os.path.dirname(target), exist_ok=True)
     part = f"{target}.{os.getpid()}.part"
     try:
-        if not link:
-            raise OSError
         os.link(source, part)
     except OSError:
         shutil.copyfile(source, part)
@@ -334,7 +340,7 @@ def _prune_cache():
 
 
 def _cythonize(module, variant, annotate):
-    """Turns a .pyx into C; Cython's messages go to standard error. Runs in a child whose directory is the root."""
+    """Turns a .pyx into C; Cython's messages go to standard error. The directory is the root."""
     from Cython.Compiler import Main, Options
 
     os.makedirs(os.path.dirname(module.c_path), exist_ok=True)
@@ -360,8 +366,9 @@ def _compile_c(module, variant):
     part = f"{module.result_path}.{os.getpid()}.part"
     os.makedirs(os.path.dirname(part), exist_ok=True)
     c_path = os.path.relpath(module.c_path, ROOT)
-    command = ["gcc", *VARIANTS[variant].split(), f"-ffile-prefix-map={ROOT}=.", f"-I{ROOT}"]
-    command += [f"-I{os.path.dirname(module.source)}", f"-I{sysconfig.get_path('include')}", *compile_flags]
+    includes = [ROOT, os.path.dirname(module.source), sysconfig.get_path("include")]
+    command = ["gcc", *VARIANTS[variant].split(), f"-ffile-prefix-map={ROOT}=."]
+    command += [*(f"-I{folder}" for folder in includes), *compile_flags]
     command += [c_path, "-o", os.path.relpath(part, ROOT), *LINK_FLAGS.split(), *link_flags]
     if subprocess.run(command).returncode:
         print("the command was:", *command, file=sys.stderr)
@@ -377,7 +384,7 @@ def _build_one(module, variant, annotate, log_path):
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    sys.stdout = sys.stderr = open(2, "w", closefd=False, buffering=1)
+    sys.stdout = sys.stderr = os.fdopen(2, "w", closefd=False, buffering=1)
     ok = False
     try:
         os.chdir(ROOT)
@@ -404,10 +411,11 @@ class BuildFailed(Exception):
     """Some modules did not compile; what their compilers said has been shown."""
 
 
-def build(variant="release", annotate=False, force=False, only=()):
-    """Builds what is stale, in parallel, the largest first; raises BuildFailed. Returns the names built."""
+def build(variant=None, annotate=False, force=False, only=()):
+    """Builds what is stale, in parallel, the largest first; returns the names, or BuildFailed."""
     import fcntl
 
+    variant = variant or default_variant()
     os.makedirs(out_dir(variant), exist_ok=True)
     with open(os.path.join(out_dir(variant), "lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -429,7 +437,7 @@ def build(variant="release", annotate=False, force=False, only=()):
 
 
 def _run_children(todo, variant, annotate, built):
-    """Keeps one child a processor at work until all modules are built; adds those that are to `built`."""
+    """Keeps one child a processor at work until all is done; adds what succeeded to `built`."""
     import shutil
     import tempfile
     import time
@@ -454,15 +462,18 @@ def _run_children(todo, variant, annotate, built):
         pid, status = os.wait()
         module, log_path, began = running.pop(pid)
         (failed if status else built).append(module)
-        _report(module, log_path, status, time.monotonic() - began, len(todo) - len(waiting) - len(running), len(todo))
+        done = len(todo) - len(waiting) - len(running)
+        progress = f"[{done}/{len(todo)}]"
+        _report(progress, module, log_path, status, time.monotonic() - began)
     shutil.rmtree(logs, ignore_errors=True)
     _prune_cache()
     if failed:
         raise BuildFailed(", ".join(module.name for module in failed))
-    print(f"built {len(todo)} modules ({variant}) in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    seconds = time.monotonic() - started
+    print(f"built {len(todo)} modules ({variant}) in {seconds:.1f} s", file=sys.stderr)
 
 
-def _report(module, log_path, status, seconds, done, total):
+def _report(progress, module, log_path, status, seconds):
     """One line for a module, and whatever its compilers said."""
     said = parts = ""
     if os.path.exists(log_path):
@@ -472,13 +483,13 @@ def _report(module, log_path, status, seconds, done, total):
         with open(f"{log_path}.time") as file:
             parts = f" ({file.read()})"
     outcome = "FAILED" if status else f"{seconds:.1f} s{parts}"
-    print(f"[{done}/{total}] {module.name}: {outcome}", file=sys.stderr)
+    print(f"{progress} {module.name}: {outcome}", file=sys.stderr)
     if said.strip():
         print(said.rstrip(), file=sys.stderr, flush=True)
 
 
 def _record(plan, built):
-    """Writes the manifest; removes results whose source is gone; where all is built, notes the tree's digest."""
+    """Writes the manifest and, where all is built, the tree's digest; removes orphaned results."""
     import json
 
     for module in built:
@@ -486,7 +497,7 @@ def _record(plan, built):
     names = {module.name for module in plan.modules}
     plan.manifest = {name: key for name, key in sorted(plan.manifest.items()) if name in names}
     folder = out_dir(plan.variant)
-    wanted = {module.result_path for module in plan.modules} | {module.c_path for module in plan.modules}
+    wanted = {path for module in plan.modules for path in (module.result_path, module.c_path)}
     for base, _, files in os.walk(folder):
         for name in files:
             path = os.path.join(base, name)
@@ -509,11 +520,12 @@ def main():
     import argparse
 
     parser = argparse.ArgumentParser(description="Compiles the Cython modules that changed.")
-    parser.add_argument("--variant", choices=VARIANTS, default=os.environ.get("SLOTRING_VARIANT", "release"))
-    parser.add_argument("--annotate", action="store_true", help="make Cython's .html beside the C; builds all named")
-    parser.add_argument("--stale", action="store_true", help="only print the modules that would be built")
-    parser.add_argument("--force", action="store_true", help="build all, whatever is there")
-    parser.add_argument("module", nargs="*", help="only these: engine.arena or engine/arena.pyx")
+    option = parser.add_argument
+    option("--variant", choices=VARIANTS, default=default_variant())
+    option("--annotate", action="store_true", help="rebuild, with Cython's .html beside the C")
+    option("--stale", action="store_true", help="only print the modules that would be built")
+    option("--force", action="store_true", help="build all, whatever is there")
+    option("module", nargs="*", help="only these: engine.arena or engine/arena.pyx")
     options = parser.parse_args()
     if options.stale:
         print("\n".join(stale(options.variant)))

@@ -1,5 +1,5 @@
 # slotring: data plane
-"""Expiry of keys: EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT, TTL, PTTL, their absolute twins, PERSIST."""
+"""Expiry of keys: EXPIRE and its variants, TTL and its variants, PERSIST."""
 from engine.defs cimport *
 from engine.store cimport Entry, entry_expire
 from engine.command cimport Ctx, Arg, register, arg_is

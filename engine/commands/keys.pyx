@@ -471,7 +471,7 @@ cdef bint lazy_run(i64 budget_us) noexcept nogil:
 
 
 def lazy_free(i64 budget_us) -> bool:
-    """Free flushed data, at most for about budget_us microseconds; is any left? One thread at a time."""
+    """Free flushed data for at most about budget_us; is any left? One thread at a time."""
     with nogil:
         more = lazy_run(budget_us)
     return more
@@ -622,7 +622,8 @@ cdef bint scan_options(Ctx* c, Gather* g, i64* count) noexcept nogil:
     return True
 
 
-cdef u64 scan_walk(u32 db, u32 slot, u64 position, u32 last, i64 count, Gather* g) noexcept nogil:
+cdef u64 scan_walk(u32 db, u32 slot, u64 position, u32 last, i64 count,
+                   Gather* g) noexcept nogil:
     """Visit buckets from a position until count entries were seen; returns the next cursor."""
     cdef i64 rounds = 0
     cdef i64 rounds_max = count * 10 if count < (<i64>1 << 59) else count

@@ -575,7 +575,7 @@ cdef void cmd_msetex(Ctx* c) noexcept nogil:
         key_init(c, &k, &c.argv[at])
         parts_add(&parts, k.part)
     parts_lock(&parts)
-    done = (not o.flags & (OPT_NX | OPT_XX) or none_or_all(c, 2, end, o.flags & OPT_XX))
+    done = (not o.flags & (OPT_NX | OPT_XX) or none_or_all(c, 2, end, (o.flags & OPT_XX) != 0))
     if done:
         set_pairs(c, 2, end, o.expire_ms, o.flags & OPT_KEEPTTL)
     parts_unlock(&parts)

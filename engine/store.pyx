@@ -63,7 +63,7 @@ cdef inline u64 bucket_word(Bucket* b) noexcept nogil:
 
 cdef inline u32 gather(u64 y) noexcept nogil:
     """High bits of seven bytes to bits 0-6."""
-    return <u32>(((y >> 7) * <u64>0x0002040810204081) >> 48) & 0x7F
+    return <u32>(((y >> 7) * <u64>0x0001020408102040) >> 48) & 0x7F
 
 
 cdef inline u32 bucket_candidates(Bucket* b, u8 tag) noexcept nogil:

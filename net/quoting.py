@@ -1,6 +1,7 @@
 """Words of a configuration line, their quoted form, and amounts of memory."""
 
 _SPACE = b" \t\n\v\f\r"
+_BREAK = b" \t\n\r"
 _HEX = b"0123456789abcdefABCDEF"
 _UNESCAPE = {0x6E: 10, 0x72: 13, 0x74: 9, 0x62: 8, 0x61: 7}
 _ESCAPE = {10: b"\\n", 13: b"\\r", 9: b"\\t", 7: b"\\a", 8: b"\\b", 0x22: b'\\"', 0x5C: b"\\\\"}
@@ -48,25 +49,30 @@ def _single_quoted(line: bytes, at: int, word: bytearray) -> int:
 
 
 def split_args(line: bytes) -> list[bytes] | None:
-    """The words of a line, quotes resolved; None where a quote is not closed, or text follows it."""
+    """The words of a line, quotes resolved; None where a quote is not closed."""
     words = []
-    end = len(line)
+    end = line.find(b"\0")
+    if end < 0:
+        end = len(line)
+    else:
+        line = line[:end]
     at = 0
     while True:
         while at < end and line[at] in _SPACE:
             at += 1
-        if at >= end or line[at] == 0:
+        if at >= end:
             return words
         word = bytearray()
-        while at < end and line[at] not in _SPACE and line[at] != 0:
-            if line[at] in b"\"'":
-                inside = _double_quoted if line[at] == 0x22 else _single_quoted
-                at = inside(line, at + 1, word) + 1
-                if at == 0 or (at < end and line[at] not in _SPACE and line[at] != 0):
-                    return None
-                break
-            word.append(line[at])
+        while at < end and line[at] not in _BREAK:
+            byte = line[at]
             at += 1
+            if byte not in b"\"'":
+                word.append(byte)
+                continue
+            inside = _double_quoted if byte == 0x22 else _single_quoted
+            at = inside(line, at, word) + 1
+            if at == 0:
+                return None
         words.append(bytes(word))
 
 
@@ -96,9 +102,9 @@ def parse_memory(text: str) -> int | None:
     while digits < len(text) and "0" <= text[digits] <= "9":
         digits += 1
     unit = _UNITS.get(text[digits:].lower())
-    if unit is None or not 0 < digits < 128:
+    if unit is None or digits >= 128:
         return None
-    value = int(text[:digits])
+    value = int(text[:digits] or "0")
     return None if value > _U64 else (value * unit) & _U64
 
 

@@ -1,4 +1,4 @@
-"""The same random commands of strings and bitmaps to Slotring and to a real Valkey: the same bytes back."""
+"""Random commands of strings and bitmaps to Slotring and a real Valkey: the same bytes back."""
 
 import random
 
@@ -12,13 +12,51 @@ BATCH = 40
 END = b"$9\r\nend-of-it\r\n"
 KEYS = [b"k%d" % number for number in range(6)] + [b"{a}1", b"{a}2", b"", b"K" * 300]
 LIST_KEY = b"a-list"
-INTEGERS = [b"0", b"1", b"-1", b"2", b"7", b"10", b"-3", b"100", b"9223372036854775807",
-            b"-9223372036854775808", b"9223372036854775808", b"4294967296"]
+INTEGERS = [
+    b"0",
+    b"1",
+    b"-1",
+    b"2",
+    b"7",
+    b"10",
+    b"-3",
+    b"100",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+    b"4294967296",
+]
 NO_INTEGERS = [b"", b"abc", b" 1", b"1 ", b"01", b"+1", b"-0", b"1.5", b"1e3", b"--1", b"\x00"]
-FLOATS = [b"0.1", b"-0.1", b"1.5", b"3.0e3", b"1e-20", b"inf", b"-inf", b"nan", b"0x10", b"1e300",
-          b"1e4900", b"5.", b".5", b"-0", b"1e5000", b" 1.5", b"3.14159265358979323846"]
-EXPIRIES = [b"1", b"0", b"-1", b"1000", b"99999999999", b"9223372036854775807", b"abc", b"",
-            b"9223372036854775"]
+FLOATS = [
+    b"0.1",
+    b"-0.1",
+    b"1.5",
+    b"3.0e3",
+    b"1e-20",
+    b"inf",
+    b"-inf",
+    b"nan",
+    b"0x10",
+    b"1e300",
+    b"1e4900",
+    b"5.",
+    b".5",
+    b"-0",
+    b"1e5000",
+    b" 1.5",
+    b"3.14159265358979323846",
+]
+EXPIRIES = [
+    b"1",
+    b"0",
+    b"-1",
+    b"1000",
+    b"99999999999",
+    b"9223372036854775807",
+    b"abc",
+    b"",
+    b"9223372036854775",
+]
 FAR_S = [b"32503680000", b"1", b"0", b"-5", b"9223372036854775807", b"x"]
 FAR_MS = [b"32503680000123", b"1", b"0", b"-5", b"9223372036854775807", b"x"]
 
@@ -79,9 +117,23 @@ class Commands:
 
     def next(self) -> list[bytes]:
         """One command."""
-        makers = [self.plain, self.plain, self.set_, self.set_, self.numbers, self.ranges,
-                  self.many, self.many, self.bits, self.bits, self.bit_ranges, self.bitop,
-                  self.bitfield, self.bitfield, self.lcs]
+        makers = [
+            self.plain,
+            self.plain,
+            self.set_,
+            self.set_,
+            self.numbers,
+            self.ranges,
+            self.many,
+            self.many,
+            self.bits,
+            self.bits,
+            self.bit_ranges,
+            self.bitop,
+            self.bitfield,
+            self.bitfield,
+            self.lcs,
+        ]
         words = self.one_of(makers)()
         wrong = self.random.random()
         if wrong < 0.01:
@@ -91,22 +143,52 @@ class Commands:
         return words
 
     def plain(self) -> list[bytes]:
-        name = self.one_of([b"GET", b"GETSET", b"GETDEL", b"STRLEN", b"SETNX", b"APPEND", b"DELIFEQ",
-                            b"SETEX", b"PSETEX", b"GETEX"])
+        name = self.one_of(
+            [
+                b"GET",
+                b"GETSET",
+                b"GETDEL",
+                b"STRLEN",
+                b"SETNX",
+                b"APPEND",
+                b"DELIFEQ",
+                b"SETEX",
+                b"PSETEX",
+                b"GETEX",
+            ]
+        )
         if name in (b"GET", b"GETDEL", b"STRLEN"):
             return [name, self.key()]
         if name in (b"SETEX", b"PSETEX"):
             time = self.one_of([*EXPIRIES[1:], b"500000"])
             return [name, self.key(), time, self.value()]
         if name == b"GETEX":
-            return [name, self.key(), *self.options([b"<expiry>", b"<expiry>", b"PERSIST", b"KEEPTTL",
-                                                     b"NX"], 2)]
+            return [
+                name,
+                self.key(),
+                *self.options([b"<expiry>", b"<expiry>", b"PERSIST", b"KEEPTTL", b"NX"], 2),
+            ]
         return [name, self.key(), self.value()]
 
     def set_(self) -> list[bytes]:
-        words = [b"NX", b"XX", b"GET", b"KEEPTTL", b"IFEQ", b"IFEQ", b"<expiry>", b"<expiry>",
-                 b"PERSIST", b"WRONG"]
-        return [b"SET", self.key(), self.value(), *self.options(words, self.one_of([0, 0, 1, 2, 4]))]
+        words = [
+            b"NX",
+            b"XX",
+            b"GET",
+            b"KEEPTTL",
+            b"IFEQ",
+            b"IFEQ",
+            b"<expiry>",
+            b"<expiry>",
+            b"PERSIST",
+            b"WRONG",
+        ]
+        return [
+            b"SET",
+            self.key(),
+            self.value(),
+            *self.options(words, self.one_of([0, 0, 1, 2, 4])),
+        ]
 
     def numbers(self) -> list[bytes]:
         name = self.one_of([b"INCR", b"DECR", b"INCRBY", b"DECRBY", b"INCRBYFLOAT"])
@@ -116,9 +198,22 @@ class Commands:
 
     def ranges(self) -> list[bytes]:
         if self.random.random() < 0.5:
-            return [self.one_of([b"GETRANGE", b"SUBSTR"]), self.key(), self.integer(), self.integer()]
-        offset = self.one_of([b"%d" % self.random.randint(0, 80), b"536870911", b"536870912",
-                              b"-1", b"9223372036854775807", b"x"])
+            return [
+                self.one_of([b"GETRANGE", b"SUBSTR"]),
+                self.key(),
+                self.integer(),
+                self.integer(),
+            ]
+        offset = self.one_of(
+            [
+                b"%d" % self.random.randint(0, 80),
+                b"536870911",
+                b"536870912",
+                b"-1",
+                b"9223372036854775807",
+                b"x",
+            ]
+        )
         value = self.value()
         return [b"SETRANGE", self.key(), offset, value * 2 if offset.startswith(b"5368") else value]
 
@@ -131,11 +226,23 @@ class Commands:
         if name != b"MSETEX":
             return [name, *pairs]
         given = b"%d" % count if self.random.random() > 0.1 else self.integer()
-        return [name, given, *pairs, *self.options([b"NX", b"XX", b"KEEPTTL", b"<expiry>", b"GET"], 2)]
+        return [
+            name,
+            given,
+            *pairs,
+            *self.options([b"NX", b"XX", b"KEEPTTL", b"<expiry>", b"GET"], 2),
+        ]
 
     def offset(self) -> bytes:
-        return self.one_of([b"%d" % self.random.randint(0, 100), b"%d" % self.random.randint(0, 3000),
-                            b"4294967296", b"-1", self.integer()])
+        return self.one_of(
+            [
+                b"%d" % self.random.randint(0, 100),
+                b"%d" % self.random.randint(0, 3000),
+                b"4294967296",
+                b"-1",
+                self.integer(),
+            ]
+        )
 
     def bits(self) -> list[bytes]:
         if self.random.random() < 0.5:
@@ -147,15 +254,21 @@ class Commands:
         if self.random.random() < 0.5:
             words = [b"BITPOS", self.key(), self.one_of([b"0", b"1", b"0", b"1", b"2", b"x"])]
         given = self.random.randint(0, 3)
-        words += [self.one_of([self.integer(), b"%d" % self.random.randint(-300, 300)])
-                  for _ in range(min(given, 2))]
+        words += [
+            self.one_of([self.integer(), b"%d" % self.random.randint(-300, 300)])
+            for _ in range(min(given, 2))
+        ]
         if given == 3:
             words.append(self.case(self.one_of([b"BIT", b"BIT", b"BYTE", b"NIB"])))
         return words
 
     def bitop(self) -> list[bytes]:
         name = self.case(self.one_of([b"AND", b"OR", b"XOR", b"NOT", b"DIFF", b"ONE"]))
-        count = 1 if name.upper() == b"NOT" and self.random.random() < 0.9 else self.random.randint(1, 4)
+        count = (
+            1
+            if name.upper() == b"NOT" and self.random.random() < 0.9
+            else self.random.randint(1, 4)
+        )
         return [b"BITOP", name, self.key(), *(self.key() for _ in range(count))]
 
     def bitfield(self) -> list[bytes]:
@@ -165,14 +278,31 @@ class Commands:
             if words[0] == b"BITFIELD_RO" and self.random.random() < 0.8:
                 sub = b"GET"
             if sub.upper() == b"OVERFLOW":
-                words += [sub, self.case(self.one_of([b"WRAP", b"SAT", b"FAIL", b"FAIL", b"SAT", b"NO"]))]
+                words += [
+                    sub,
+                    self.case(self.one_of([b"WRAP", b"SAT", b"FAIL", b"FAIL", b"SAT", b"NO"])),
+                ]
                 continue
             kind = self.one_of([b"i", b"u"])
-            words += [sub, b"%b%d" % (kind, self.one_of([1, 2, 5, 8, 13, 16, 31, 32, 63, 64]))
-                      if self.random.random() < 0.97 else self.one_of([b"i0", b"u64", b"i65", b"x8", b"i", b""])]
-            words.append(self.one_of([b"#%d" % self.random.randint(0, 9),
-                                      b"%d" % self.random.randint(0, 130), b"-1", b"#-1", b"#"])
-                         if self.random.random() < 0.2 else b"%d" % self.random.randint(0, 200))
+            words += [
+                sub,
+                b"%b%d" % (kind, self.one_of([1, 2, 5, 8, 13, 16, 31, 32, 63, 64]))
+                if self.random.random() < 0.97
+                else self.one_of([b"i0", b"u64", b"i65", b"x8", b"i", b""]),
+            ]
+            words.append(
+                self.one_of(
+                    [
+                        b"#%d" % self.random.randint(0, 9),
+                        b"%d" % self.random.randint(0, 130),
+                        b"-1",
+                        b"#-1",
+                        b"#",
+                    ]
+                )
+                if self.random.random() < 0.2
+                else b"%d" % self.random.randint(0, 200)
+            )
             if sub.upper() != b"GET":
                 words.append(self.integer())
         return words
@@ -180,7 +310,9 @@ class Commands:
     def lcs(self) -> list[bytes]:
         words = [b"LCS", self.key(), self.key()]
         for _ in range(self.random.randint(0, 3)):
-            words.append(self.case(self.one_of([b"LEN", b"IDX", b"IDX", b"WITHMATCHLEN", b"MINMATCHLEN"])))
+            words.append(
+                self.case(self.one_of([b"LEN", b"IDX", b"IDX", b"WITHMATCHLEN", b"MINMATCHLEN"]))
+            )
             if words[-1].upper() == b"MINMATCHLEN":
                 words.append(self.one_of([b"0", b"1", b"2", b"3", b"-1", b"x"]))
         return words
@@ -190,8 +322,12 @@ def looks() -> list[list[bytes]]:
     """Commands that show the state of all keys."""
     found = []
     for key in [*KEYS, LIST_KEY]:
-        found += [[b"GETRANGE", key, b"0", b"5000"], [b"STRLEN", key], [b"OBJECT", b"ENCODING", key],
-                  [b"TTL", key]]
+        found += [
+            [b"GETRANGE", key, b"0", b"5000"],
+            [b"STRLEN", key],
+            [b"OBJECT", b"ENCODING", key],
+            [b"TTL", key],
+        ]
     return found
 
 

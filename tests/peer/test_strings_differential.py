@@ -50,7 +50,7 @@ EXPIRIES = [
     b"1",
     b"0",
     b"-1",
-    b"1000",
+    b"100000",
     b"99999999999",
     b"9223372036854775807",
     b"abc",
@@ -254,21 +254,14 @@ class Commands:
         if self.random.random() < 0.5:
             words = [b"BITPOS", self.key(), self.one_of([b"0", b"1", b"0", b"1", b"2", b"x"])]
         given = self.random.randint(0, 3)
-        words += [
-            self.one_of([self.integer(), b"%d" % self.random.randint(-300, 300)])
-            for _ in range(min(given, 2))
-        ]
+        words += [self.one_of([self.integer(), b"%d" % self.random.randint(-300, 300)]) for _ in range(min(given, 2))]
         if given == 3:
             words.append(self.case(self.one_of([b"BIT", b"BIT", b"BYTE", b"NIB"])))
         return words
 
     def bitop(self) -> list[bytes]:
         name = self.case(self.one_of([b"AND", b"OR", b"XOR", b"NOT", b"DIFF", b"ONE"]))
-        count = (
-            1
-            if name.upper() == b"NOT" and self.random.random() < 0.9
-            else self.random.randint(1, 4)
-        )
+        count = 1 if name.upper() == b"NOT" and self.random.random() < 0.9 else self.random.randint(1, 4)
         return [b"BITOP", name, self.key(), *(self.key() for _ in range(count))]
 
     def bitfield(self) -> list[bytes]:
@@ -310,9 +303,7 @@ class Commands:
     def lcs(self) -> list[bytes]:
         words = [b"LCS", self.key(), self.key()]
         for _ in range(self.random.randint(0, 3)):
-            words.append(
-                self.case(self.one_of([b"LEN", b"IDX", b"IDX", b"WITHMATCHLEN", b"MINMATCHLEN"]))
-            )
+            words.append(self.case(self.one_of([b"LEN", b"IDX", b"IDX", b"WITHMATCHLEN", b"MINMATCHLEN"])))
             if words[-1].upper() == b"MINMATCHLEN":
                 words.append(self.one_of([b"0", b"1", b"2", b"3", b"-1", b"x"]))
         return words
@@ -326,7 +317,7 @@ def looks() -> list[list[bytes]]:
             [b"GETRANGE", key, b"0", b"5000"],
             [b"STRLEN", key],
             [b"OBJECT", b"ENCODING", key],
-            [b"TTL", key],
+            [b"PERSIST", key],
         ]
     return found
 
@@ -379,5 +370,34 @@ def test_random_commands_get_the_same_bytes(server, valkey, seed, protocol):
             history += some
             if batch % 5 == 4:
                 compare(ours, theirs, looks(), history)
-                for raw in (ours, theirs):
-                    raw.call("DEL", *commands.random.sample(KEYS, 3))
+                gone = [b"DEL", *commands.random.sample(KEYS, 3)]
+                compare(ours, theirs, [gone], history)
+                history.append(gone)
+
+
+EXPIRES = [
+    (b"EXAT", b"32503680000"),
+    (b"PXAT", b"32503680000123"),
+    (b"PXAT", b"1"),
+    (b"EXAT", b"1"),
+]
+
+
+@pytest.mark.parametrize("unit, when", EXPIRES)
+@pytest.mark.parametrize("write", [b"SET", b"GETEX", b"MSETEX"])
+@pytest.mark.parametrize("before", [None, b"EX", b"LIST"])
+def test_absolute_expiries_are_kept(server, valkey, unit, when, write, before):
+    with server.raw() as ours, valkey.raw() as theirs:
+        commands = [[b"FLUSHALL"]]
+        if before == b"EX":
+            commands += [[b"SET", b"k", b"1", b"EX", b"5000"]]
+        elif before == b"LIST":
+            commands += [[b"RPUSH", b"k", b"x"]]
+        if write == b"MSETEX":
+            commands += [[write, b"2", b"k", b"v", b"other", b"v", unit, when]]
+        else:
+            commands += [[write, b"k", *([b"v"] if write == b"SET" else []), unit, when]]
+        commands += [[b"PEXPIRETIME", b"k"], [b"GET", b"k"], [b"EXISTS", b"other"]]
+        commands += [[b"SET", b"k", b"w", b"KEEPTTL"], [b"APPEND", b"k", b"x"], [b"INCR", b"k"]]
+        commands += [[b"PEXPIRETIME", b"k"], [b"SET", b"k", b"5"], [b"PEXPIRETIME", b"k"]]
+        compare(ours, theirs, commands, [])

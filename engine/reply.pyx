@@ -11,7 +11,7 @@ cdef extern from "<stdio.h>" nogil:
     double strtod(const char*, char**)
 
 cdef enum:
-    POOLED_CHUNKS_MAX = 256
+    POOLED_CHUNKS_MAX = 64
     ERROR_KINDS_MAX = 128      # as Valkey: past that, errors count under one name
 
 cdef struct ErrorKind:

@@ -67,7 +67,7 @@ cdef extern from "<sys/mman.h>" nogil:
 cdef enum:
     SQ_ENTRIES = 1024
     CQ_ENTRIES = 4096
-    BUFFERS = 256
+    BUFFERS = 128
     BUFFER_BYTES = 16384
     CQE_BATCH = 256
     OP_RECV = 1                # in the low bits of user_data, above them the Conn

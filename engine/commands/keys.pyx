@@ -568,6 +568,7 @@ cdef void cmd_keys(Ctx* c) noexcept nogil:
 
 cdef bint parse_cursor(Arg* a, u64* cursor) noexcept nogil:
     """As strict as Valkey: an integer, or what strtoull takes whole."""
+    global errno               # else the assignment below would make a local of it
     cdef i64 v
     cdef char text[64]
     cdef char* end = NULL

@@ -4,6 +4,7 @@ from _operator import _compare_digest
 
 from engine.command import register_python
 from net.commands.common import NO_KEYS, about, bytes_setting, integer, setting, words
+from net.commands.monitor import watch
 from net.reply import Error
 
 VERSION = "9.1.2"
@@ -104,7 +105,7 @@ def hello(client: object, args: list[bytes]) -> object:
 
 def reset(client: object, _args: list[bytes]) -> object:
     """RESET"""
-    client.monitor = False
+    watch(client, False)
     client.db = 0
     client.resp = 2
     client.name = b""

@@ -1,33 +1,22 @@
 """MONITOR: a connection that is shown every command, and the lines that it is shown."""
 
+import threading
 import time
 
+from engine import conf
 from engine.command import register_python
 from net.commands.commandlog import redact
 from net.commands.common import NO_KEYS, about
-from net.reply import Raw
+from net.quoting import quote
+from net.reply import NO_REPLY
 
-
-def _shown_byte(byte: int) -> bytes:
-    """A byte as it stands between quotes."""
-    if byte in b'\\"':
-        return b"\\" + bytes((byte,))
-    if byte in b"\n\r\t\a\b":
-        return {10: b"\\n", 13: b"\\r", 9: b"\\t", 7: b"\\a", 8: b"\\b"}[byte]
-    if 0x20 <= byte < 0x7F:
-        return bytes((byte,))
-    return b"\\x%02x" % byte
-
-
-SHOWN = [_shown_byte(byte) for byte in range(256)]
-PLAIN = bytes(byte for byte in range(256) if SHOWN[byte] == bytes((byte,)))
+PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'\\"')
+_count_lock = threading.Lock()
 
 
 def quoted(raw: bytes) -> bytes:
     """Bytes between quotes, with escapes for those that cannot be printed."""
-    if not raw.translate(None, PLAIN):
-        return b'"' + raw + b'"'
-    return b'"' + b"".join([SHOWN[byte] for byte in raw]) + b'"'
+    return quote(raw) if raw.translate(None, PLAIN) else b'"' + raw + b'"'
 
 
 def line(db: int, addr: bytes, argv: list[bytes]) -> bytes:
@@ -37,11 +26,22 @@ def line(db: int, addr: bytes, argv: list[bytes]) -> bytes:
     return b"+%d.%06d [%d %b] %b\r\n" % (seconds, nanoseconds // 1000, db, addr, shown)
 
 
+def watch(client: object, on: bool) -> None:
+    """Put a connection into MONITOR or out of it; the data plane reads how many there are."""
+    if client.monitor == on:
+        return
+    with _count_lock:
+        before = conf.get("monitors")
+        client.monitor = on
+        if conf.get("monitors") == before:
+            conf.set("monitors", before + (1 if on else -1))
+
+
 def monitor(client: object, _args: list[bytes]) -> object:
     """MONITOR"""
     if client.monitor:
-        return Raw(b"")
-    client.monitor = True
+        return NO_REPLY
+    watch(client, True)
     return "OK"
 
 

@@ -55,10 +55,10 @@ cdef inline void prefetch_entry(Key* k) noexcept nogil:
 
 
 cdef i64 keys_batch(Ctx* c, i64 first, i64 end, i64 step, Key* keys) noexcept nogil:
-    """Up to KEY_BATCH keys argv[first], argv[first + step], … before argv[end] ready for look-up; how many.
+    """Keys argv[first], argv[first + step], … before argv[end], at most KEY_BATCH, ready for look-up.
 
-    The memory that the look-ups will read is asked for level by level, so that the keys wait together. The
-    locks of the keys' partitions are held."""
+    Returns how many. The memory that the look-ups will read is asked for level by level, so that
+    the keys wait together. The locks of the keys' partitions are held."""
     cdef i64 n = 0, i
     cdef Table* t
     while first < end and n < KEY_BATCH:
@@ -85,7 +85,7 @@ cdef i64 keys_batch(Ctx* c, i64 first, i64 end, i64 step, Key* keys) noexcept no
 
 
 cdef object row_keynum(dict row, int count_at, int first, int step):
-    """Say of a registered row that argv[count_at] is the number of keys, from argv[first] on, every step."""
+    """Say of a row that argv[count_at] is the number of keys, argv[first] the first."""
     commands[<int>row["id"]].special = SPECIAL_KEYNUM | count_at | first << 8 | step << 16
     row["keynum"] = (count_at, first, step)
     return row

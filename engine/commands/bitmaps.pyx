@@ -94,7 +94,7 @@ cdef bint range_args(Ctx* c, i64 at, Range* r) noexcept nogil:
 
 
 cdef bint range_bits(Range* r, i64 length, i64* first, i64* last) noexcept nogil:
-    """The first and last bit that a range means in a string of so many bytes; False: it is empty."""
+    """The first and last bit of a range in a string of so many bytes; False: it is empty."""
     cdef i64 total = length << 3 if r.in_bits else length
     cdef i64 start = r.start, end = r.end
     if not r.end_given:

@@ -171,7 +171,7 @@ cdef inline bint value_is(Entry* e, Arg* a) noexcept nogil:
 
 
 cdef inline bint length_fits(Ctx* c, u64 size, u64 more) noexcept nogil:
-    """May a string have size + more bytes? False: replied that it may not. Both are below 1 << 63."""
+    """May a string have size + more bytes (both below 1 << 63)? False: replied that not."""
     if likely(size + more <= <u64>conf.proto_max_bulk_len):
         return True
     reply_error(c.out, b"ERR string exceeds maximum allowed size (proto-max-bulk-len)")

@@ -1,5 +1,5 @@
-# Commands of many keys: batches of looked-ahead keys, sets of partitions to lock, key positions that
-# a command's arguments give.
+# Commands of many keys: batches of looked-ahead keys, sets of partitions to lock, key positions
+# that a command's arguments give.
 #
 # Key positions: a row whose keys follow a count has keys (0, 0, 0) and `special` set by row_keynum:
 # the count is argv[special & 255], the first key is argv[special >> 8 & 255], and every

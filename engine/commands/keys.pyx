@@ -701,11 +701,11 @@ cdef Entry* object_entry(Ctx* c) noexcept nogil:
 
 
 cdef bint embstr_fits(Entry* e) noexcept nogil:
-    """Would Valkey keep key, value, lengths and expiry of this string in one small block?"""
+    """Would Valkey keep key, value and their lengths in one small block? An expiry counts with it
+    only sometimes (on what was there before, and on its allocator); here it never does."""
     cdef size_t klen = entry_klen(e)
     cdef size_t head = 1 if klen < 32 else (3 if klen < 256 else (5 if klen < 65536 else 9))
-    return (8 + head + klen + 2 + (8 if e.flags & E_EXPIRE else 0) + 3 + entry_vlen(e) + 1
-            <= EMBSTR_BLOCK)
+    return 8 + head + klen + 2 + 3 + entry_vlen(e) + 1 <= EMBSTR_BLOCK
 
 
 cdef void cmd_object_encoding(Ctx* c) noexcept nogil:

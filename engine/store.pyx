@@ -13,7 +13,7 @@ cdef extern from "<stdlib.h>" nogil:
 
 cdef enum:
     # a bucket is split when there are more than GROW_NUM / GROW_DEN keys a bucket, merged below SHRINK
-    GROW_NUM = 11
+    GROW_NUM = 12
     GROW_DEN = 2
     SHRINK_KEYS = 2
 
@@ -161,6 +161,15 @@ cdef Table* table_new(Key* k) noexcept nogil:
     return t
 
 
+cdef inline u32 bucket_cap(u32 n) noexcept nogil:
+    """Buckets to make room for when n are wanted: few sizes, so that outgrown blocks leave whole spans empty."""
+    if n <= 2:
+        return n
+    if n <= 24:
+        return (n + 3) & ~<u32>3
+    return (n + 7) & ~<u32>7
+
+
 cdef void table_room(Arena* a, Table* t) noexcept nogil:
     """Make place for bucket number nbuckets."""
     cdef u32 n = t.nbuckets, cap
@@ -168,13 +177,11 @@ cdef void table_room(Arena* a, Table* t) noexcept nogil:
     if n < SEGMENT_BUCKETS:
         if n < t.cap:
             return
-        mem = arena_alloc(a, (n + 1) * sizeof(Bucket))
+        mem = arena_alloc(a, bucket_cap(n + 1) * sizeof(Bucket))
         memcpy(mem, t.mem, n * sizeof(Bucket))
         arena_free(a, t.mem)
         t.mem = mem
-        t.cap = <u32>(arena_usable(mem) // sizeof(Bucket))
-        if t.cap > SEGMENT_BUCKETS:
-            t.cap = SEGMENT_BUCKETS
+        t.cap = bucket_cap(n + 1)
         return
     if n == SEGMENT_BUCKETS:       # the one block becomes segment 0 of a directory
         mem = arena_alloc(a, 8 * sizeof(void*))
@@ -272,11 +279,11 @@ cdef void table_merge(Partition* p, Table* t) noexcept nogil:
                 t.mem = mem
                 t.cap = SEGMENT_BUCKETS
     elif n >= 1 and n * 2 <= t.cap:
-        mem = arena_alloc(a, n * sizeof(Bucket))
+        mem = arena_alloc(a, bucket_cap(n) * sizeof(Bucket))
         memcpy(mem, t.mem, n * sizeof(Bucket))
         arena_free(a, t.mem)
         t.mem = mem
-        t.cap = <u32>(arena_usable(mem) // sizeof(Bucket))
+        t.cap = bucket_cap(n)
 
 
 cdef void table_insert(Key* k, Entry* e) noexcept nogil:

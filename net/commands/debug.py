@@ -1,0 +1,389 @@
+"""DEBUG: for tests and for a look inside."""
+
+import time
+from collections.abc import Callable
+
+from engine import conf, inspect
+from engine.command import register_python
+from net import log
+from net.commands.common import (
+    NO_KEYS,
+    about,
+    bare_syntax_error,
+    help_lines,
+    integer,
+    loose_int,
+    number_setting,
+    text_setting,
+    words,
+)
+from net.reply import Error, Raw, Verbatim
+
+NOT_ALLOWED = (
+    'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you '
+    "can run it from a local connection, otherwise you need to set this option in the "
+    "configuration file, and then restart the server."
+)
+NO_SUCH_KEY = "ERR no such key"
+TYPE_STRING = 0
+ZERO_DIGEST = bytes(20)
+POSITIVE = "value is out of range, must be positive"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+# ---- digests: SHA-1 folded so that the order of keys does not matter, as Valkey does it
+
+
+def _xor(a: bytes, b: bytes) -> bytes:
+    return (int.from_bytes(a) ^ int.from_bytes(b)).to_bytes(20)
+
+
+class Digest:
+    """A digest under way."""
+
+    def __init__(self) -> None:
+        from hashlib import sha1
+
+        self.sha1 = sha1
+        self.value = ZERO_DIGEST
+
+    def fold(self, data: bytes) -> None:
+        """Add data whose order does not matter."""
+        self.value = _xor(self.value, self.sha1(data).digest())
+
+    def mix(self, data: bytes) -> None:
+        """Add data whose order matters."""
+        self.fold(data)
+        self.value = self.sha1(self.value).digest()
+
+    def mix_value(self, kind: int, value: bytes, expire_ms: int) -> None:
+        """Add a key's type, value and whether it has an expiry."""
+        self.mix(kind.to_bytes(4))
+        if kind == TYPE_STRING:
+            self.mix(value)
+        if expire_ms != -1:
+            self.fold(b"!!expire!!")
+
+
+def dataset_digest() -> str:
+    """The digest of all databases, in hexadecimal digits."""
+    whole = Digest()
+    for db in range(inspect.databases()):
+        entries = inspect.entries(db)
+        first = next(entries, None)
+        if first is None:
+            continue
+        whole.mix(db.to_bytes(4))
+        found = first
+        while found is not None:
+            key, kind, value, expire_ms = found
+            one = Digest()
+            one.mix(key)
+            one.mix_value(kind, value, expire_ms)
+            whole.fold(one.value)
+            found = next(entries, None)
+    return whole.value.hex()
+
+
+def digest(_client: object, _args: list[bytes]) -> object:
+    """DEBUG DIGEST"""
+    return dataset_digest()
+
+
+def digest_value(client: object, args: list[bytes]) -> object:
+    """DEBUG DIGEST-VALUE [key ...]"""
+    digests = []
+    for key in args[2:]:
+        one = Digest()
+        found = inspect.value_of(client.db, key)
+        if found is not None:
+            kind, value, expire_ms = found
+            one.mix_value(kind, value or b"", expire_ms)
+        digests.append(one.value.hex())
+    return digests
+
+
+# ---- keys
+
+
+def _describe(client: object, key: bytes) -> dict:
+    found = inspect.describe(client.db, key, _now_ms())
+    if found is None:
+        raise Error(NO_SUCH_KEY)
+    return found
+
+
+def _serialized_length(client: object, key: bytes) -> int:
+    """Bytes of a string in an RDB file, were it not compressed."""
+    found = inspect.value_of(client.db, key)
+    if found is None or found[1] is None:
+        return 0
+    value = found[1]
+    try:
+        number = integer(value)
+    except Error:
+        number = None
+    if number is not None:
+        for bits, size in ((7, 2), (15, 3), (31, 5)):
+            if -(1 << bits) <= number < 1 << bits:
+                return size
+    size = len(value)
+    return size + (1 if size < 64 else 2 if size < 16384 else 5 if size < 1 << 32 else 9)
+
+
+def show_object(client: object, args: list[bytes]) -> object:
+    """DEBUG OBJECT key [FAST]"""
+    key = args[2]
+    found = _describe(client, key)
+    text = f"Value at:{found['address']:#x} refcount:1 encoding:{found['encoding']}"
+    if len(args) < 4 or args[3].lower() != b"fast":
+        text += f" serializedlength:{_serialized_length(client, key)}"
+    if found["lfu"]:
+        return text + f" lfu_freq:{found['idle']} lfu_access_time_minutes:{found['lru'] >> 8}"
+    return text + f" lru:{found['lru']} lru_seconds_idle:{found['idle']}"
+
+
+def sdslen(client: object, args: list[bytes]) -> object:
+    """DEBUG SDSLEN key"""
+    found = _describe(client, args[2])
+    if found["type"] != "string" or found["encoding"] == "int":
+        raise Error("ERR Not an sds encoded string.")
+    spare = max(0, found["usable"] - 8 - found["key_len"] - found["value_len"])
+    return (
+        f"key_sds_len:{found['key_len']} key_sds_avail:0 obj_alloc:{found['usable']} "
+        f"val_sds_len:{found['value_len']} val_sds_avail:{spare} val_alloc:0"
+    )
+
+
+def populate(client: object, args: list[bytes]) -> object:
+    """DEBUG POPULATE count [prefix [size]]"""
+    count = integer(args[2])
+    size = integer(args[4]) if len(args) == 5 else 0
+    if count < 0 or size < 0:
+        raise Error(f"ERR {POSITIVE}")
+    prefix = args[3] if len(args) > 3 else b"key"
+    inspect.populate(client.db, count, prefix, size, _now_ms())
+    return "OK"
+
+
+# ---- tables
+
+
+def _table_text(found: dict, full: bool) -> str:
+    """A database's tables, all slots together."""
+    lines = [
+        "Hash table 0 stats (main hash table):",
+        f" table size: {found['buckets'] * 7}",
+        f" number of entries: {found['keys']}",
+        " rehashing index: -1",
+    ]
+    if full:
+        chains = found["chains"]
+        longest = max((at for at, count in enumerate(chains) if count), default=0)
+        total = max(1, sum(chains))
+        mean = sum(at * count for at, count in enumerate(chains)) / total
+        lines += [
+            f" top-level buckets: {found['buckets']}",
+            f" child buckets: {found['chained']}",
+            f" max chain length: {longest}",
+            f" avg chain length: {mean:f}",
+            " chain length distribution:",
+        ]
+        lines += [
+            f"   {at}: {count} ({100 * count / total:.2f}%)"
+            for at, count in enumerate(chains)
+            if count
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def htstats(_client: object, args: list[bytes]) -> object:
+    """DEBUG HTSTATS database [FULL]"""
+    db = integer(args[2])
+    if not 0 <= db < number_setting("databases", 16):
+        raise Error("ERR Out of range database")
+    full = len(args) > 3 and args[3].lower() == b"full"
+    found = inspect.figures(db, full)
+    text = "[Dictionary HT]\n"
+    if found["keys"]:
+        text += _table_text(found, full)
+    text += "[Expires HT]\n"
+    if found["expires"]:
+        text += f"number of entries: {found['expires']} (they are marked in the keys' own table)\n"
+    return Verbatim(text.encode(), "txt")
+
+
+def htstats_key(client: object, args: list[bytes]) -> object:
+    """DEBUG HTSTATS-KEY key [FULL]; no type of this server has a hash table yet"""
+    _describe(client, args[2])
+    raise Error(
+        "ERR The value stored at the specified key is not represented using an hash table"
+    )
+
+
+# ---- replies
+
+
+def protocol(client: object, args: list[bytes]) -> object:
+    """DEBUG PROTOCOL type"""
+    known: dict[bytes, object] = {
+        b"string": b"Hello World",
+        b"integer": 12345,
+        b"double": 3.141,
+        b"bignum": 1234567999999999999999999999999999999,
+        b"null": None,
+        b"array": [0, 1, 2],
+        b"set": {0, 1, 2},
+        b"map": {0: False, 1: True, 2: False},
+        b"verbatim": Verbatim(b"This is a verbatim\nstring", "txt"),
+        b"true": True,
+        b"false": False,
+    }
+    name = args[2].lower()
+    if name in known:
+        return known[name]
+    if name == b"attrib":
+        head = b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n"
+        tail = b"$39\r\nSome real reply following the attribute\r\n"
+        return Raw(head + tail if client.resp >= 3 else tail)
+    if name == b"push":
+        if client.resp < 3:
+            raise Error("ERR RESP2 is not supported by this command")
+        return Raw(
+            b"$40\r\nSome real reply following the push reply\r\n"
+            b">2\r\n$16\r\nserver-cpu-usage\r\n:42\r\n"
+        )
+    raise Error(
+        "ERR Wrong protocol type name. Please use one of the following: string|integer|double|"
+        "bignum|null|array|set|map|attrib|push|verbatim|true|false"
+    )
+
+
+def error(_client: object, args: list[bytes]) -> object:
+    """DEBUG ERROR text"""
+    return Raw(b"-" + args[2].replace(b"\r", b" ").replace(b"\n", b" ") + b"\r\n")
+
+
+# ---- the server
+
+
+def sleep(_client: object, args: list[bytes]) -> object:
+    """DEBUG SLEEP seconds: of the worker that serves this connection"""
+    try:
+        seconds = float(args[2])
+    except ValueError:
+        seconds = 0.0
+    if 0 < seconds < 1e9:
+        time.sleep(seconds)
+    return "OK"
+
+
+def set_active_expire(_client: object, args: list[bytes]) -> object:
+    """DEBUG SET-ACTIVE-EXPIRE 0|1"""
+    conf.set("active_expire", loose_int(args[2]))
+    return "OK"
+
+
+def write_log(_client: object, args: list[bytes]) -> object:
+    """DEBUG LOG text"""
+    log.warning("DEBUG LOG: " + words(args[2]))
+    return "OK"
+
+
+def structsize(_client: object, _args: list[bytes]) -> object:
+    """DEBUG STRUCTSIZE"""
+    return b"bits:64 entry:8 bucket:64 table:64 span:64 "
+
+
+def replybuffer(_client: object, args: list[bytes]) -> object:
+    """DEBUG REPLYBUFFER PEAK-RESET-TIME|RESIZING value; there is nothing to tune here"""
+    what = args[2].lower()
+    if what == b"peak-reset-time":
+        if args[3].lower() not in (b"never", b"reset"):
+            integer(args[3])
+    elif what != b"resizing":
+        raise bare_syntax_error(args)
+    return "OK"
+
+
+def accepted(_client: object, _args: list[bytes]) -> object:
+    """A switch of Valkey's insides that has no counterpart here."""
+    return "OK"
+
+
+HELP = [
+    ("CLIENT-ENFORCE-REPLY-LIST <0|1>", "Accepted, without effect."),
+    ("DICT-RESIZING <0|1>", "Accepted, without effect."),
+    ("DIGEST", "Replies a digest of all the data."),
+    ("DIGEST-VALUE [<key> ...]", "Replies digests of the keys' values."),
+    ("ERROR <text>", "Replies an error with that text."),
+    ("HTSTATS <database> [FULL]", "Describes a database's tables."),
+    ("HTSTATS-KEY <key> [FULL]", "Describes the hash table of a key's value."),
+    ("LOG <text>", "Writes the text to the log."),
+    ("OBJECT <key> [FAST]", "Shows the insides of a key."),
+    ("POPULATE <count> [<prefix> [<size>]]", "Makes that many string keys: <prefix>:<number>."),
+    ("PROTOCOL <type>", "Replies a sample of a type: string, integer, double, bignum, null,\n"
+     "array, set, map, attrib, push, verbatim, true, false."),
+    ("REPLYBUFFER (PEAK-RESET-TIME|RESIZING) <value>", "Accepted, without effect."),
+    ("SDSLEN <key>", "Shows the sizes of a string key."),
+    ("SET-ACTIVE-EXPIRE <0|1>", "Stops or starts the expiry of keys that nobody reads."),
+    ("SLEEP <seconds>", "Sleeps in the worker that serves this connection."),
+    ("STRUCTSIZE", "Replies sizes of structures."),
+]
+HELP_LINES = help_lines("debug", HELP)
+
+
+def show_help(_client: object, _args: list[bytes]) -> object:
+    """DEBUG HELP"""
+    return HELP_LINES
+
+
+# subcommand: fewest and most words, handler
+HANDLERS: dict[bytes, tuple[int, int, Callable[[object, list[bytes]], object]]] = {
+    b"help": (2, 2, show_help),
+    b"sleep": (3, 3, sleep),
+    b"set-active-expire": (3, 3, set_active_expire),
+    b"log": (3, 3, write_log),
+    b"object": (3, 4, show_object),
+    b"populate": (3, 5, populate),
+    b"digest": (2, 2, digest),
+    b"digest-value": (2, 1 << 30, digest_value),
+    b"htstats": (3, 1 << 30, htstats),
+    b"htstats-key": (3, 1 << 30, htstats_key),
+    b"structsize": (2, 2, structsize),
+    b"sdslen": (3, 3, sdslen),
+    b"protocol": (3, 3, protocol),
+    b"error": (3, 3, error),
+    b"replybuffer": (4, 4, replybuffer),
+    b"dict-resizing": (3, 3, accepted),
+    b"client-enforce-reply-list": (3, 3, accepted),
+}
+
+
+def is_local(addr: bytes) -> bool:
+    """Is this the address of a client on the same machine?"""
+    return addr.startswith((b"127.", b"[::1]", b"::1", b"/"))
+
+
+def debug(client: object, args: list[bytes]) -> object:
+    """DEBUG subcommand ..."""
+    allowed = text_setting("enable-debug-command", "no")
+    if allowed == "no" or (allowed == "local" and not is_local(client.addr)):
+        raise Error(NOT_ALLOWED)
+    fewest, most, handler = HANDLERS.get(args[1].lower(), (0, 0, None))
+    if handler is None or not fewest <= len(args) <= most:
+        raise bare_syntax_error(args)
+    return handler(client, args)
+
+
+register_python(
+    "debug", -2, "admin noscript loading stale", NO_KEYS, debug,
+    {
+        **about("1.0.0", "server", "admin slow dangerous", "Holds the commands for tests.",
+                "That of the subcommand."),
+        "doc_flags": "syscmd",
+    },
+)

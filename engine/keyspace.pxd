@@ -77,6 +77,12 @@ cdef inline Entry* lookup_write(Ctx* c, Key* k) noexcept nogil:
     return e
 
 
+cdef inline bint string_embeds(size_t klen, size_t vlen, bint with_expire) noexcept nogil:
+    """Is a fresh string embstr? In Valkey 9.1: header, key and value in 128 bytes."""
+    cdef size_t key_head = 2 if klen < 32 else (4 if klen < 256 else 6)
+    return 8 + 1 + key_head + klen + (8 if with_expire else 0) + 4 + vlen <= 128
+
+
 cdef inline bint wrong_type(Ctx* c, Entry* e, int type_) noexcept nogil:
     """Replies WRONGTYPE and says True if a key exists with another type."""
     if e == NULL or likely(entry_type(e) == type_):

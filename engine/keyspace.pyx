@@ -99,11 +99,11 @@ cdef void set_string(Ctx* c, Key* k, const char* p, size_t n, i64 expire_ms, bin
     if n <= 20 and parse_i64(p, n, &number):
         enc = ENC_INT
         vlen = 8
-    elif n <= EMBSTR_MAX:
+    if e != NULL and keep_ttl:
+        expire_ms = entry_expire(e)
+    if enc != ENC_INT and string_embeds(k.len, n, expire_ms >= 0):
         enc = ENC_EMBSTR
     if e != NULL:
-        if keep_ttl:
-            expire_ms = entry_expire(e)
         big = k.len > 255 or vlen > 65535
         if (entry_type(e) == TYPE_STRING and (expire_ms >= 0) == <bint>(e.flags & E_EXPIRE)
                 and big == <bint>(e.flags & E_BIG)

@@ -10,8 +10,20 @@ cdef extern from "<stdio.h>" nogil:
 cdef extern from "<math.h>" nogil:
     bint isnan(long double)
     bint isinf(long double)
+cdef extern from * nogil:
+    """
+    #include <errno.h>
+    #define set_errno(v) (errno = (v))
+    """
+    void set_errno(int)
+    int errno
+    int ERANGE
 cdef extern from "<ctype.h>" nogil:
     int isspace(int)
+
+
+cdef enum:
+    LONG_DOUBLE_CHARS = 5120
 
 
 cdef bint parse_i64_slow(const char* p, size_t n, i64* out) noexcept nogil:
@@ -50,18 +62,19 @@ cdef bint parse_i64_slow(const char* p, size_t n, i64* out) noexcept nogil:
 
 cdef bint parse_long_double(const char* p, size_t n, long double* out) noexcept nogil:
     """As Valkey's string2ld: no leading space, the whole of it, no NaN."""
-    cdef char tmp[256]
+    cdef char tmp[LONG_DOUBLE_CHARS]
     cdef char* end
-    if n == 0 or n >= 256 or isspace(<u8>p[0]):
+    if n == 0 or n >= LONG_DOUBLE_CHARS or isspace(<u8>p[0]):
         return False
     memcpy(tmp, p, n)
     tmp[n] = 0
     if strlen(tmp) != n:
         return False
+    set_errno(0)
     out[0] = strtold(tmp, &end)
     if end != tmp + n or isnan(out[0]):
         return False
-    return True
+    return errno != ERANGE or (not isinf(out[0]) and out[0] != 0)
 
 
 cdef int write_long_double(char* buf, size_t cap, long double v) noexcept nogil:

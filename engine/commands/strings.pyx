@@ -476,7 +476,7 @@ cdef void cmd_incrbyfloat(Ctx* c) noexcept nogil:
     n = write_long_double(text, LONG_DOUBLE_CHARS, value)
     # its text is kept as text, even where it is an integer's
     memcpy(string_writable(c, &c.key, n), text, n)
-    if n <= EMBSTR_MAX:
+    if string_embeds(c.key.len, n, entry_has_expire(c.key.entry)):
         entry_set_enc(c.key.entry, ENC_EMBSTR)
     c.dirty += 1
     reply_value(c, c.key.entry)

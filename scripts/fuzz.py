@@ -28,138 +28,24 @@ RSS_SLACK_BYTES = 64 << 20
 SEND_BYTES_MAX = 1 << 20
 LOAD_THREADS = 2
 IDLE_CPU_SHARE_MAX = 0.5
-SERVER_OPTIONS = [
-    "--io-threads",
-    "2",
-    "--maxmemory",
-    "512mb",
-    "--maxmemory-policy",
-    "allkeys-random",
-    "--proto-max-bulk-len",
-    "16mb",
-    "--client-query-buffer-limit",
-    "64mb",
-]
+SERVER_OPTIONS = ["--io-threads", "2", "--maxmemory", "512mb", "--maxmemory-policy", "allkeys-random",
+                  "--proto-max-bulk-len", "16mb", "--client-query-buffer-limit", "64mb"]
 # what ends the server, locks everybody out, or reaches beyond it
 BANNED = {
-    "acl",
-    "bgrewriteaof",
-    "bgsave",
-    "client|kill",
-    "client|pause",
-    "cluster",
-    "config|rewrite",
-    "config|set",
-    "debug",
-    "failover",
-    "migrate",
-    "module",
-    "psync",
-    "replconf",
-    "replicaof",
-    "save",
-    "script|debug",
-    "shutdown",
-    "slaveof",
-    "sync",
+    "acl", "bgrewriteaof", "bgsave", "client|kill", "client|pause", "cluster", "config|rewrite",
+    "config|set", "debug", "failover", "migrate", "module", "psync", "replconf", "replicaof", "save",
+    "script|debug", "shutdown", "slaveof", "sync",
 }
-NUMBERS = [
-    b"0",
-    b"1",
-    b"-1",
-    b"2",
-    b"10",
-    b"100",
-    b"+1",
-    b"01",
-    b" 1",
-    b"1e3",
-    b"nan",
-    b"inf",
-    b"-inf",
-    b"3.5",
-    b"9223372036854775807",
-    b"-9223372036854775808",
-    b"9223372036854775808",
-    b"65536",
-    b"4294967296",
-    b"2147483648",
-    b"1048576",
-    b"18446744073709551616",
-    b"",
-]
-WORDS = [
-    b"EX",
-    b"PX",
-    b"NX",
-    b"XX",
-    b"GT",
-    b"LT",
-    b"CH",
-    b"KEEPTTL",
-    b"GET",
-    b"INCR",
-    b"COUNT",
-    b"MATCH",
-    b"*",
-    b"[",
-    b"a*?[^b]",
-    b"LIMIT",
-    b"WITHSCORES",
-    b"ASC",
-    b"DESC",
-    b"STORE",
-    b"AND",
-    b"OR",
-    b"NOT",
-    b"u8",
-    b"i64",
-    b"#1",
-    b"BYTE",
-    b"BIT",
-    b"LEFT",
-    b"RIGHT",
-    b"BEFORE",
-    b"AFTER",
-    b"REPLACE",
-    b"DB",
-    b"ABSTTL",
-    b"FREQ",
-    b"IDLETIME",
-    b"FIELDS",
-    b"(1",
-    b"[a",
-    b"-",
-    b"+",
-    b"$",
-    b">",
-    b"MAXLEN",
-    b"~",
-]
-TOKENS = [
-    b"\r\n",
-    b"\r",
-    b"\n",
-    b"*",
-    b"$",
-    b"*-1\r\n",
-    b"*0\r\n",
-    b"$-1\r\n",
-    b"$0\r\n\r\n",
-    b"\0",
-    b"\xff",
-    b"*1000000\r\n",
-    b"$15000000\r\n",
-    b"*2147483647\r\n",
-    b"$99999999999999999999\r\n",
-    b"'",
-    b'"',
-    b"*1\r\n$4\r\nPING\r\n",
-    b"PING\r\n",
-    b"*1\r\n*1\r\n",
-    b"%1\r\n",
-    b"$4\r\n",
-]
+NUMBERS = [b"0", b"1", b"-1", b"2", b"10", b"100", b"+1", b"01", b" 1", b"1e3", b"nan", b"inf", b"-inf",
+           b"3.5", b"9223372036854775807", b"-9223372036854775808", b"9223372036854775808", b"65536",
+           b"4294967296", b"2147483648", b"1048576", b"18446744073709551616", b""]
+WORDS = [b"EX", b"PX", b"NX", b"XX", b"GT", b"LT", b"CH", b"KEEPTTL", b"GET", b"INCR", b"COUNT", b"MATCH",
+         b"*", b"[", b"a*?[^b]", b"LIMIT", b"WITHSCORES", b"ASC", b"DESC", b"STORE", b"AND", b"OR", b"NOT",
+         b"u8", b"i64", b"#1", b"BYTE", b"BIT", b"LEFT", b"RIGHT", b"BEFORE", b"AFTER", b"REPLACE", b"DB",
+         b"ABSTTL", b"FREQ", b"IDLETIME", b"FIELDS", b"(1", b"[a", b"-", b"+", b"$", b">", b"MAXLEN", b"~"]
+TOKENS = [b"\r\n", b"\r", b"\n", b"*", b"$", b"*-1\r\n", b"*0\r\n", b"$-1\r\n", b"$0\r\n\r\n", b"\0", b"\xff",
+          b"*1000000\r\n", b"$15000000\r\n", b"*2147483647\r\n", b"$99999999999999999999\r\n", b"'", b'"',
+          b"*1\r\n$4\r\nPING\r\n", b"PING\r\n", b"*1\r\n*1\r\n", b"%1\r\n", b"$4\r\n"]
 
 
 class Grammar:
@@ -191,9 +77,7 @@ class Grammar:
         words = list(self.chance.choice(self.commands))
         if self.chance.random() < 0.8:
             words.append(self.key())
-        words += [
-            self.argument() for _ in range(self.chance.choice([0, 0, 1, 1, 1, 2, 2, 3, 4, 6, 12]))
-        ]
+        words += [self.argument() for _ in range(self.chance.choice([0, 0, 1, 1, 1, 2, 2, 3, 4, 6, 12]))]
         return encode(*words)
 
     def pipeline(self) -> bytes:
@@ -202,12 +86,7 @@ class Grammar:
 
     def inline(self) -> bytes:
         """A line, with quotes that may not match."""
-        words = [
-            *self.chance.choice(self.commands),
-            self.argument(),
-            self.chance.choice(TOKENS),
-            self.argument(),
-        ]
+        words = [*self.chance.choice(self.commands), self.argument(), self.chance.choice(TOKENS), self.argument()]
         return b" ".join(words) + self.chance.choice([b"\r\n", b"\n", b"\r", b""])
 
     def mutated(self) -> bytes:
@@ -239,16 +118,8 @@ class Grammar:
 
     def any(self) -> bytes:
         """One of all these."""
-        kinds = [
-            self.pipeline,
-            self.pipeline,
-            self.mutated,
-            self.mutated,
-            self.mutated,
-            self.inline,
-            self.noise,
-            self.tokens,
-        ]
+        kinds = [self.pipeline, self.pipeline, self.mutated, self.mutated, self.mutated, self.inline,
+                 self.noise, self.tokens]
         return self.chance.choice(kinds)()
 
 
@@ -348,17 +219,11 @@ def _load(port: int, number: int, report: Report) -> None:
         with Raw(port, 10) as raw:
             while not report.stop.is_set():
                 key, value = f"load:{number}:{turn % 100}", b"%d" % turn * 50
-                replies = raw.pipeline(
-                    [("SET", key, value), ("GET", key), ("INCR", f"load:n:{number}"), ("PING",)]
-                    * 25
-                )
+                replies = raw.pipeline([("SET", key, value), ("GET", key), ("INCR", f"load:n:{number}"),
+                                        ("PING",)] * 25)
                 for done, got, count, pong in zip(*[iter(replies)] * 4, strict=True):
-                    if not (
-                        done == b"OK"
-                        and got in (value, None)
-                        and isinstance(count, int)
-                        and pong == b"PONG"
-                    ):
+                    if not (done == b"OK" and got in (value, None) and isinstance(count, int)
+                            and pong == b"PONG"):
                         report.fail(f"the load got {(done, got, count, pong)!r}"[:300])
                         return
                 report.add(load_commands=len(replies))
@@ -427,23 +292,15 @@ def _afterwards(port: int, pid: int, rss_start: int, report: Report, check_rss: 
             report.fail(f"idle, but used {cpu_s(pid) - before:.2f} s of CPU in a second")
 
 
-def fuzz(
-    port: int,
-    pid: int,
-    seconds: float,
-    connections: int = 50,
-    seed: int = 0,
-    check_rss: bool = True,
-) -> Report:
+def fuzz(port: int, pid: int, seconds: float, connections: int = 50, seed: int = 0,
+         check_rss: bool = True) -> Report:
     """Runs everything for so long; the report says what failed."""
     report = Report()
     commands = commands_of(port)
     _ping_once(port)
     rss_start = rss_bytes(pid)
-    threads = [
-        threading.Thread(target=_fuzz, args=(port, Grammar(commands, seed * 1000 + i), report))
-        for i in range(connections)
-    ]
+    threads = [threading.Thread(target=_fuzz, args=(port, Grammar(commands, seed * 1000 + i), report))
+               for i in range(connections)]
     threads += [threading.Thread(target=_load, args=(port, i, report)) for i in range(LOAD_THREADS)]
     threads.append(threading.Thread(target=_ping, args=(port, report)))
     for thread in threads:
@@ -458,12 +315,8 @@ def fuzz(
     report.stop.set()
     for thread in threads:
         thread.join()
-    report.counts |= {
-        "commands_known": len(commands),
-        "rss_start_mb": rss_start >> 20,
-        "rss_peak_mb": peak >> 20,
-        "seed": seed,
-    }
+    report.counts |= {"commands_known": len(commands), "rss_start_mb": rss_start >> 20,
+                      "rss_peak_mb": peak >> 20, "seed": seed}
     try:
         _afterwards(port, pid, rss_start, report, check_rss)
     except Exception as error:
@@ -497,9 +350,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="a server that runs already; needs --pid too")
     parser.add_argument("--pid", type=int)
     parser.add_argument("--no-rss", action="store_true", help="do not ask for memory to come back")
-    parser.add_argument(
-        "server_option", nargs="*", help="after --: options of the server it starts"
-    )
+    parser.add_argument("server_option", nargs="*", help="after --: options of the server it starts")
     options = parser.parse_args()
     if bool(options.port) != bool(options.pid):
         parser.error("--port and --pid go together")

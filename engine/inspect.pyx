@@ -53,7 +53,8 @@ cdef void place_key(Key* k, const char* p, size_t n, u32 db) noexcept nogil:
     k.entry = NULL
 
 
-cdef void look(const char* p, size_t n, u32 db, bint with_value, i64 now_ms, Look* l) noexcept nogil:
+cdef void look(const char* p, size_t n, u32 db, bint with_value, i64 now_ms,
+               Look* l) noexcept nogil:
     """Copy what is known about a key, expired or not; l.value is the caller's to free."""
     cdef Key k
     cdef Entry* e
@@ -218,7 +219,7 @@ def slot_entries(int db, int slot) -> list:
 
 
 def entries(int db):
-    """All entries of a database, as slot_entries gives them; each slot as of the time it is read."""
+    """All entries of a database, as slot_entries gives them, each slot as it is when read."""
     cdef u32 slot
     for slot in used_slots(db):
         yield from slot_entries(db, slot)

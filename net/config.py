@@ -502,10 +502,32 @@ def _working_folder() -> str:
 
 def _matcher(pattern: str) -> object:
     """Does a name fit a glob, whatever its case?"""
-    import fnmatch
     import re
-    text = pattern.lower().replace("[^", "[!")
-    return re.compile(fnmatch.translate(text)).match
+    text = ""
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "*":
+            text += ".*"
+        elif char == "?":
+            text += "."
+        elif char == "[":
+            end = pattern.find("]", at + (pattern[at : at + 1] == "^"))
+            inside = pattern[at:end] if end >= 0 else pattern[at:]
+            at = end + 1 if end >= 0 else len(pattern)
+            negated = inside.startswith("^")
+            chars = inside[negated:].replace("\\", "\\\\").replace("^", "\\^").replace("[", "\\[")
+            text += f"[{'^' if negated else ''}{chars}]" if chars else ("." if negated else "(?!)")
+        else:
+            if char == "\\" and at < len(pattern):
+                char = pattern[at]
+                at += 1
+            text += re.escape(char)
+    try:
+        return re.compile(text, re.IGNORECASE | re.DOTALL).fullmatch
+    except re.error:
+        return lambda name: None
 
 
 def _read_files(path: str) -> bytes:
@@ -529,7 +551,6 @@ def parse_args(argv: list[str]) -> tuple[str, bool, bytes]:
         path = argv[0]
         at = 1
     from_stdin = False
-    first = at
     lines: list[bytes] = []
     has_value = True
     while at < len(argv):
@@ -545,11 +566,10 @@ def parse_args(argv: list[str]) -> tuple[str, bool, bytes]:
                 if word.lower() == b"--save" and (last or next_is_name):
                     lines[-1] += b'""'
                     has_value = True
-        elif lines:
+        else:
+            if not lines:
+                lines.append(b"")
             lines[-1] += quote(word) + b" "
-            has_value = True
-        elif at == first or lines == []:
-            lines.append(quote(word) + b" ")
             has_value = True
         at += 1
     return path, from_stdin, b"\n".join(lines)

@@ -35,7 +35,10 @@ cdef extern from "<liburing.h>" nogil:
     void io_uring_queue_exit(io_uring*)
     io_uring_sqe* io_uring_get_sqe(io_uring*)
     int io_uring_submit(io_uring*)
-    int io_uring_submit_and_wait_timeout(io_uring*, io_uring_cqe**, unsigned, kernel_timespec*, void*)
+    int io_uring_submit_and_wait(io_uring*, unsigned)
+    int io_uring_register_ring_fd(io_uring*)
+    void io_uring_prep_timeout(io_uring_sqe*, kernel_timespec*, unsigned, unsigned)
+    unsigned IORING_TIMEOUT_MULTISHOT
     unsigned io_uring_peek_batch_cqe(io_uring*, io_uring_cqe**, unsigned)
     void io_uring_cq_advance(io_uring*, unsigned)
     io_uring_buf_ring* io_uring_setup_buf_ring(io_uring*, unsigned, int, unsigned, int*)
@@ -74,13 +77,15 @@ cdef enum:
     OP_SEND = 2
     OP_ACCEPT = 3              # above: the listener's index
     OP_WAKE = 4
+    OP_TICK = 5
+    TICK_NS = 100000000
 
 cdef struct Uring:
     io_uring ring
     io_uring_buf_ring* buffers
     char* memory
     int mask
-    u32 starved                # receives that ended for want of buffers, to be armed again
+    kernel_timespec tick
 
 
 cdef io_uring_sqe* sqe(Uring* u) noexcept nogil:
@@ -126,6 +131,16 @@ cdef void wake_arm(Worker* w) noexcept nogil:
     cdef io_uring_sqe* s = sqe(<Uring*>w.engine)
     io_uring_prep_poll_multishot(s, w.wake_fd, POLLIN)
     io_uring_sqe_set_data64(s, OP_WAKE)
+
+
+cdef void tick_arm(Worker* w) noexcept nogil:
+    """A timer in the ring itself: a wait with a timeout would set one up at every turn."""
+    cdef Uring* u = <Uring*>w.engine
+    cdef io_uring_sqe* s = sqe(u)
+    u.tick.tv_sec = 0
+    u.tick.tv_nsec = TICK_NS
+    io_uring_prep_timeout(s, &u.tick, 0, IORING_TIMEOUT_MULTISHOT)
+    io_uring_sqe_set_data64(s, OP_TICK)
 
 
 cdef int uring_setup(Worker* w) noexcept nogil:
@@ -197,22 +212,23 @@ cdef void on_event(Worker* w, Uring* u, io_uring_cqe* e) noexcept nogil:
         worker_inbox(w)
         if not e.flags & IORING_CQE_F_MORE:
             wake_arm(w)
+    elif op == OP_TICK:
+        if not e.flags & IORING_CQE_F_MORE:
+            tick_arm(w)
 
 
 cdef void uring_loop(Worker* w) noexcept nogil:
     """Until w.stop: wait, handle what came, submit everything at once."""
     cdef Uring* u = <Uring*>w.engine
     cdef io_uring_cqe* events[CQE_BATCH]
-    cdef io_uring_cqe* first
-    cdef kernel_timespec wait
     cdef unsigned n, i
     for i in range(w.nlisteners):
         accept_arm(w, i)
     wake_arm(w)
+    tick_arm(w)
+    io_uring_register_ring_fd(&u.ring)
     while not w.stop:
-        wait.tv_sec = 0
-        wait.tv_nsec = 100000000
-        io_uring_submit_and_wait_timeout(&u.ring, &first, 1, &wait, NULL)
+        io_uring_submit_and_wait(&u.ring, 1)
         w.now_us = wall_us()
         w.ctx.now_ms = w.now_us // 1000
         while True:

@@ -212,8 +212,7 @@ def client_getredir(_client: object, _args: list[bytes]) -> object:
 def client_import_source(_client: object, args: list[bytes]) -> object:
     """CLIENT IMPORT-SOURCE ON|OFF"""
     word = args[2].lower()
-    importing = setting("import-mode", False) in (True, "yes", b"yes")
-    if not importing and word != b"off":
+    if not setting("import-mode", False) and word != b"off":
         raise Error("ERR Server is not in import mode")
     on_off(args[2])
     return "OK"

@@ -14,15 +14,16 @@ from net.commands.common import (
 from net.reply import Error, Raw, encode
 
 # the orders in which Valkey lists them
-FLAGS = (
-    "write readonly denyoom module admin pubsub noscript blocking loading stale skip_monitor "
-    "skip_commandlog asking fast no_auth no_mandatory_keys no_async_loading no_multi movablekeys "
-    "allow_busy"
-).split()
-CATEGORIES = (
-    "keyspace read write set sortedset list hash string bitmap hyperloglog geo stream pubsub "
-    "admin fast slow blocking dangerous connection transaction scripting"
-).split()
+FLAGS = [
+    "write", "readonly", "denyoom", "module", "admin", "pubsub", "noscript", "blocking", "loading",
+    "stale", "skip_monitor", "skip_commandlog", "asking", "fast", "no_auth", "no_mandatory_keys",
+    "no_async_loading", "no_multi", "movablekeys", "allow_busy",
+]  # fmt: skip
+CATEGORIES = [
+    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap",
+    "hyperloglog", "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous",
+    "connection", "transaction", "scripting",
+]  # fmt: skip
 NO_MANDATORY_KEYS = frozenset(("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"))
 
 _cache: dict[tuple[str, int], Raw] = {}

@@ -3,11 +3,11 @@
 from _operator import _compare_digest
 
 from engine.command import register_python
+from net import version
 from net.commands.common import NO_KEYS, about, bytes_setting, integer, setting, words
 from net.commands.monitor import watch
 from net.reply import Error
 
-VERSION = "9.1.2"
 DEFAULT_USER = b"default"
 BAD_NAME = "ERR Client names cannot contain spaces, newlines or special characters."
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
@@ -22,6 +22,11 @@ NO_PASSWORD_SET = (
 )
 
 denied = {"auth": 0}       # how many attempts failed, for INFO
+
+
+def says_redis() -> bool:
+    """Does the server give Redis's name and version for its own?"""
+    return bool(setting("extended-redis-compatibility", False))
 
 
 def printable(raw: bytes) -> bool:
@@ -87,10 +92,10 @@ def hello(client: object, args: list[bytes]) -> object:
         client.name = name
     if version:
         client.resp = version
-    compatible = setting("extended-redis-compatibility", False) in (True, "yes", b"yes")
+    compatible = says_redis()
     reply = {
         b"server": b"redis" if compatible else b"valkey",
-        b"version": b"7.2.4" if compatible else VERSION.encode(),
+        b"version": (version.REDIS if compatible else version.VALKEY).encode(),
         b"proto": client.resp,
         b"id": client.id,
         b"mode": b"standalone",

@@ -47,6 +47,10 @@ def reset_peak() -> None:
     _peak["bytes"] = used_bytes()
 
 
+def _ratio(over: int, under: int) -> float:
+    return over / under if under else 1.0
+
+
 class Usage:
     """The figures of one moment."""
 
@@ -77,22 +81,22 @@ class Usage:
     @property
     def peak_percent(self) -> float:
         """How much of the peak is in use now."""
-        return 100.0 * self.total / max(1, self.peak)
+        return 100.0 * _ratio(self.total, self.peak)
 
     @property
     def fragmentation(self) -> float:
         """Memory mapped for data, over data."""
-        return self.mapped / max(1, self.data)
+        return _ratio(self.mapped, self.data)
 
     @property
     def rss_extra(self) -> float:
         """Resident memory of all, over memory mapped for data."""
-        return self.rss / max(1, self.mapped)
+        return _ratio(self.rss, self.mapped)
 
     @property
     def rss_ratio(self) -> float:
         """Resident memory, over memory in use."""
-        return self.rss / max(1, self.total)
+        return _ratio(self.rss, self.total)
 
 
 def usage(client: object, args: list[bytes]) -> object:

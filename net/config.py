@@ -154,6 +154,7 @@ class Config:
         self.path = ""  # of the file, absolute; empty: none
         self.directives: list[tuple[str, list[bytes], int, str]] = []  # word, arguments, line
         self.rewriters: dict[str, object] = {}  # "user": () -> lines, for rewrite
+        self.handlers: dict[str, object] = {}   # "user": (words) -> None; "." for module.name
         self.is_loading = lambda: False
         self.lock = RLock()
         self._saves_given = False

@@ -1,0 +1,78 @@
+"""What the control thread does between two waits."""
+
+import gc
+import time
+
+from engine import conf, keyspace, store
+
+# Callables that other modules append: each is called once a tick with the wall clock in milliseconds.
+CRON: list = []
+GC_EVERY_S = 600.0
+EXPIRE_CPU_PERCENT = 25  # of the control thread's time, at effort 1
+EXPIRE_CPU_STEP = 2      # more for each further effort
+LAZY_FREE_BUDGET = 10000
+
+peak = {"used_memory": 0, "time_ms": 0}
+ticks = 0
+paused = False  # DEBUG PAUSE-CRON
+
+
+def _lazy_free() -> object:
+    try:
+        from engine.commands import keys
+    except ImportError:
+        return None
+    return getattr(keys, "lazy_free", None)
+
+
+def _update_peak(now_ms: int) -> None:
+    used = store.used_exact()
+    if used > peak["used_memory"]:
+        peak["used_memory"] = used
+        peak["time_ms"] = now_ms
+
+
+class Ticker:
+    """Runs the periodic work; `tick` is called hz times a second."""
+
+    def __init__(self, config: object, log: object):
+        self.config = config
+        self.log = log
+        self.lazy_free = _lazy_free()
+        self.next_gc = time.monotonic() + GC_EVERY_S
+        self.failed: set = set()
+
+    def period_s(self) -> float:
+        """The time from one tick to the next."""
+        return 1.0 / self.config.get_value("hz")
+
+    def tick(self) -> None:
+        """One round. A part that fails is logged once and tried again each time."""
+        global ticks
+        ticks += 1
+        if paused:
+            return
+        now_ms = time.time_ns() // 1_000_000
+        if conf.get("active_expire"):
+            effort = self.config.get_value("active-expire-effort") - 1
+            percent = EXPIRE_CPU_PERCENT + EXPIRE_CPU_STEP * effort
+            budget_us = int(self.period_s() * percent * 10_000)
+            self._run(keyspace.expire_cycle, now_ms, budget_us)
+        if self.lazy_free is not None:
+            self._run(self.lazy_free, LAZY_FREE_BUDGET)
+        _update_peak(now_ms)
+        for job in tuple(CRON):
+            self._run(job, now_ms)
+        if time.monotonic() >= self.next_gc:
+            gc.collect()
+            self.next_gc = time.monotonic() + GC_EVERY_S
+
+    def _run(self, job: object, *args: object) -> None:
+        try:
+            job(*args)
+            self.failed.discard(job)
+        except Exception as error:
+            if job not in self.failed:
+                self.failed.add(job)
+                name = getattr(job, "__qualname__", repr(job))
+                self.log.warning(f"Periodic work '{name}' fails: {error!r}")

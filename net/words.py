@@ -1,0 +1,53 @@
+"""The data plane's words (engine.conf), kept equal to the settings."""
+
+from engine import conf
+
+# Settings whose word has another name.
+RENAMED = {
+    "timeout": "timeout_s",
+    "tcp-keepalive": "tcp_keepalive_s",
+    "client-query-buffer-limit": "query_buffer_limit",
+    "commandlog-execution-slower-than": "slow_us",
+    "commandlog-request-larger-than": "large_request_bytes",
+    "commandlog-reply-larger-than": "large_reply_bytes",
+    "latency-monitor-threshold": "latency_ms",
+}
+# EVICT_* of engine/conf.pxd.
+POLICIES = ("noeviction", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl",
+            "allkeys-lru", "allkeys-lfu", "allkeys-random")
+_I64_MAX = (1 << 63) - 1
+
+
+def _number_hook(word: str) -> object:
+    def hook(value: int) -> None:
+        conf.set(word, min(int(value), _I64_MAX))
+    return hook
+
+
+def _policy(value: str) -> None:
+    conf.set("maxmemory_policy", POLICIES.index(value))
+
+
+def _output_limits(value: tuple) -> None:
+    hard, soft, seconds = value[0]
+    conf.set("out_hard_bytes", hard)
+    conf.set("out_soft_bytes", soft)
+    conf.set("out_soft_s", seconds)
+
+
+def _password(value: str) -> None:
+    conf.set("need_auth", 1 if value else 0)
+
+
+def set_up(config: object) -> None:
+    """Sets every word, now and whenever its setting changes. A bool or number whose name is a word's
+    (with - for _) needs no entry here."""
+    hooks = {"maxmemory-policy": _policy, "client-output-buffer-limit": _output_limits,
+             "requirepass": _password}
+    for name, value in config.values.items():
+        word = RENAMED.get(name, name.replace("-", "_"))
+        if word in conf.NAMES and isinstance(value, int):
+            hooks[name] = _number_hook(word)
+    for name, hook in hooks.items():
+        hook(config.get_value(name))
+        config.on_change(name, hook)

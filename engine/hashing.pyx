@@ -7,12 +7,16 @@ from engine.defs cimport *
 
 
 cdef void make_crc16() noexcept nogil:
-    cdef u32 i, bit, crc
+    cdef u32 i, k, bit, crc
     for i in range(256):
         crc = i << 8
         for bit in range(8):
             crc = ((crc << 1) ^ 0x1021) & 0xFFFF if crc & 0x8000 else (crc << 1) & 0xFFFF
-        crc16_table[i] = <u16>crc
+        crc16_table[0][i] = <u16>crc
+    for k in range(1, 8):
+        for i in range(256):
+            crc = crc16_table[k - 1][i]
+            crc16_table[k][i] = <u16>((crc << 8) ^ crc16_table[0][crc >> 8])
 
 
 def slot_of(key: bytes) -> int:

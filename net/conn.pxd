@@ -27,7 +27,7 @@ cdef enum:
     C_EOF = 8192
     C_NO_MORE = 16384          # protocol error or QUIT: reads no more commands
 
-    BATCH_MAX = 16             # commands parsed and prefetched together
+    BATCH_MAX = 32             # commands parsed and prefetched together
     IOV_MAX_CHUNKS = 16
     HIST_BUCKETS = 64
     WORKERS_MAX = 64

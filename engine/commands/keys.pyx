@@ -9,6 +9,7 @@ from engine.glob cimport glob_match, glob_slot
 from engine.keyspace cimport (entry_copy, expire_if_needed, idle_or_freq, key_delete, key_init,
                               key_put, lfu_policy, lookup, lookup_read, lookup_write)
 from engine.lock cimport lock, unlock
+from engine.multikey cimport KEY_BATCH, keys_batch
 from engine.numbers cimport parse_i64
 from engine.reply cimport *
 
@@ -138,48 +139,43 @@ cdef void out_append(OutBuf* o, OutBuf* more) noexcept nogil:
 
 # ---- one key, many keys
 
-cdef Entry* find_nth(Ctx* c, Key* k, i64 i) noexcept nogil:
-    """Look up argument i as a key; neither counted nor noted."""
-    if i == 1:
-        k[0] = c.key
-    else:
-        key_init(c, k, &c.argv[i])
-    return lookup(c, k)
-
-
 cdef void cmd_del(Ctx* c) noexcept nogil:
-    cdef i64 i, n = 0
-    cdef Key k
-    for i in range(1, c.argc):
-        if find_nth(c, &k, i) != NULL:
-            key_delete(c, &k)
-            n += 1
-    c.dirty += n
-    reply_int(c.out, n)
+    cdef Key keys[KEY_BATCH]
+    cdef i64 at = 1, found = 0, n, i
+    while at < c.argc:
+        n = keys_batch(c, at, c.argc, 1, keys)
+        for i in range(n):
+            if lookup(c, &keys[i]) != NULL:
+                key_delete(c, &keys[i])
+                found += 1
+        at += n
+    c.dirty += found
+    reply_int(c.out, found)
 
 
 cdef void cmd_exists(Ctx* c) noexcept nogil:
-    cdef i64 i, n = 0
-    cdef Key k
-    for i in range(1, c.argc):
-        if find_nth(c, &k, i) != NULL:
-            n += 1
-    c.hits += n
-    c.misses += c.argc - 1 - n
-    reply_int(c.out, n)
+    cdef Key keys[KEY_BATCH]
+    cdef i64 at = 1, found = 0, n, i
+    while at < c.argc:
+        n = keys_batch(c, at, c.argc, 1, keys)
+        for i in range(n):
+            found += lookup_quiet(c, &keys[i]) != NULL
+        at += n
+    reply_int(c.out, found)
 
 
 cdef void cmd_touch(Ctx* c) noexcept nogil:
-    cdef i64 i, n = 0
+    cdef Key keys[KEY_BATCH]
+    cdef i64 at = 1, found = 0, n, i
     cdef u32 flags = c.session.flags
-    cdef Key k
     c.session.flags &= ~<u32>S_NO_TOUCH    # TOUCH does so even on a connection that asked not to
-    for i in range(1, c.argc):
-        key_init(c, &k, &c.argv[i])
-        if lookup_read(c, &k) != NULL:
-            n += 1
+    while at < c.argc:
+        n = keys_batch(c, at, c.argc, 1, keys)
+        for i in range(n):
+            found += lookup_read(c, &keys[i]) != NULL
+        at += n
     c.session.flags = flags
-    reply_int(c.out, n)
+    reply_int(c.out, found)
 
 
 cdef void cmd_type(Ctx* c) noexcept nogil:

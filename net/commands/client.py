@@ -24,6 +24,21 @@ PAUSE_NONE, PAUSE_WRITES, PAUSE_ALL = 0, 1, 2
 
 # what CLIENT PAUSE asked for last, for INFO and for a second PAUSE
 pause_state = {"mode": PAUSE_NONE, "until_ms": 0}
+# ids of the connections that can be redirected; those gone are dropped when there are many
+redirectable: set[int] = set()
+REDIRECTABLE_MAX = 10000
+
+
+def snapshot() -> list[dict]:
+    """All connections, with what the bridge does not know of them."""
+    rows = bridge.clients()
+    if redirectable:
+        for row in rows:
+            if row["id"] in redirectable:
+                row["capa"] = "r"
+        if len(redirectable) > REDIRECTABLE_MAX:
+            redirectable.intersection_update([row["id"] for row in rows])
+    return rows
 
 
 def client_line(row: dict) -> bytes:
@@ -54,7 +69,7 @@ def client_id(client: object, _args: list[bytes]) -> object:
 
 def client_info(client: object, _args: list[bytes]) -> object:
     """CLIENT INFO"""
-    own = [row for row in bridge.clients() if row["id"] == client.id]
+    own = [row for row in snapshot() if row["id"] == client.id]
     return Verbatim(b"".join(map(client_line, own)), "txt")
 
 
@@ -62,7 +77,7 @@ def client_list(client: object, args: list[bytes]) -> object:
     """CLIENT LIST [filter value ...]"""
     if len(args) == 3:
         raise syntax_error()
-    rows = bridge.clients()
+    rows = snapshot()
     if len(args) > 3:
         wanted = clientfilter.parse(args[2:])
         rows = [row for row in rows if clientfilter.matches(wanted, row, client.id)]
@@ -76,7 +91,7 @@ def client_kill(client: object, args: list[bytes]) -> object:
     else:
         wanted = {b"skipme": True, **clientfilter.parse(args[2:])}
     killed = 0
-    for row in bridge.clients():
+    for row in snapshot():
         if not clientfilter.matches(wanted, row, client.id):
             continue
         if row["id"] == client.id:
@@ -150,8 +165,6 @@ def client_no_touch(client: object, args: list[bytes]) -> object:
 
 def client_pause(_client: object, args: list[bytes]) -> object:
     """CLIENT PAUSE milliseconds [WRITE|ALL]"""
-    if len(args) > 4:
-        raise Error("ERR wrong number of arguments for 'client|pause' command")
     mode = PAUSE_ALL
     if len(args) == 4:
         word = args[3].lower()
@@ -184,8 +197,6 @@ def client_unpause(_client: object, _args: list[bytes]) -> object:
 
 def client_unblock(_client: object, args: list[bytes]) -> object:
     """CLIENT UNBLOCK id [TIMEOUT|ERROR]; no command of this server blocks yet."""
-    if len(args) > 4:
-        raise Error("ERR wrong number of arguments for 'client|unblock' command")
     if len(args) == 4 and args[3].lower() not in (b"timeout", b"error"):
         raise Error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     integer(args[2])
@@ -195,7 +206,7 @@ def client_unblock(_client: object, args: list[bytes]) -> object:
 def client_capa(client: object, args: list[bytes]) -> object:
     """CLIENT CAPA capability ...; those that are not known are let pass."""
     if any(word.lower() == b"redirect" for word in args[2:]):
-        client.capa = "r"
+        redirectable.add(client.id)
     return "OK"
 
 

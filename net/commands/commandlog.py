@@ -8,6 +8,7 @@ from net.commands.common import (
     INT64_MAX,
     NO_KEYS,
     about,
+    bare_syntax_error,
     integer,
     number_setting,
     register_container,
@@ -157,9 +158,7 @@ def _count(raw: bytes) -> int:
 def slowlog_get(_client: object, args: list[bytes]) -> object:
     """SLOWLOG GET [count]"""
     if len(args) > 3:
-        raise Error(
-            "ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP."
-        )
+        raise bare_syntax_error(args)
     return LOGS[SLOW].newest(_count(args[2]) if len(args) == 3 else GET_DEFAULT)
 
 

@@ -160,8 +160,8 @@ def sdslen(client: object, args: list[bytes]) -> object:
 
 def populate(client: object, args: list[bytes]) -> object:
     """DEBUG POPULATE count [prefix [size]]"""
-    count = integer(args[2])
-    size = integer(args[4]) if len(args) == 5 else 0
+    count = integer(args[2], POSITIVE)
+    size = integer(args[4], POSITIVE) if len(args) == 5 else 0
     if count < 0 or size < 0:
         raise Error(f"ERR {POSITIVE}")
     prefix = args[3] if len(args) > 3 else b"key"

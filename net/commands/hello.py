@@ -78,10 +78,10 @@ def _hello_options(args: list[bytes]) -> tuple[tuple[bytes, bytes] | None, bytes
 
 def hello(client: object, args: list[bytes]) -> object:
     """HELLO [version [AUTH user password] [SETNAME name]]"""
-    version = 0
+    protocol = 0
     if len(args) > 1:
-        version = integer(args[1], "Protocol version is not an integer or out of range")
-        if version not in (2, 3):
+        protocol = integer(args[1], "Protocol version is not an integer or out of range")
+        if protocol not in (2, 3):
             raise Error("NOPROTO unsupported protocol version")
     who, name = _hello_options(args)
     if who is not None:
@@ -90,8 +90,8 @@ def hello(client: object, args: list[bytes]) -> object:
         raise Error(HELLO_WANTS_AUTH)
     if name is not None:
         client.name = name
-    if version:
-        client.resp = version
+    if protocol:
+        client.resp = protocol
     compatible = says_redis()
     reply = {
         b"server": b"redis" if compatible else b"valkey",

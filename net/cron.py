@@ -3,8 +3,10 @@
 import gc
 import time
 
-from engine import conf, keyspace, store
+from engine import conf, keyspace
 
+# Callables that other modules append: called once, after the commands are there and before clients are.
+ON_START: list = []
 # Callables that other modules append: each is called once a tick with the wall clock in milliseconds.
 CRON: list = []
 GC_EVERY_S = 600.0
@@ -12,7 +14,6 @@ EXPIRE_CPU_PERCENT = 25  # of the control thread's time, at effort 1
 EXPIRE_CPU_STEP = 2      # more for each further effort
 LAZY_FREE_BUDGET = 10000
 
-peak = {"used_memory": 0, "time_ms": 0}
 ticks = 0
 paused = False  # DEBUG PAUSE-CRON
 
@@ -25,20 +26,15 @@ def _lazy_free() -> object:
     return getattr(keys, "lazy_free", None)
 
 
-def _update_peak(now_ms: int) -> None:
-    used = store.used_exact()
-    if used > peak["used_memory"]:
-        peak["used_memory"] = used
-        peak["time_ms"] = now_ms
-
-
 class Ticker:
     """Runs the periodic work; `tick` is called hz times a second."""
 
     def __init__(self, config: object, log: object):
         self.config = config
         self.log = log
+        from net.commands import memory
         self.lazy_free = _lazy_free()
+        self.used_bytes = memory.used_bytes
         self.next_gc = time.monotonic() + GC_EVERY_S
         self.failed: set = set()
 
@@ -60,7 +56,7 @@ class Ticker:
             self._run(keyspace.expire_cycle, now_ms, budget_us)
         if self.lazy_free is not None:
             self._run(self.lazy_free, LAZY_FREE_BUDGET)
-        _update_peak(now_ms)
+        self._run(self.used_bytes)  # keeps the peak
         for job in tuple(CRON):
             self._run(job, now_ms)
         if time.monotonic() >= self.next_gc:

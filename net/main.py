@@ -227,9 +227,10 @@ def show_logo(engine: str) -> None:
 
 
 def load_data() -> None:
-    """Brings the data set back, once persistence can."""
-    if importlib.util.find_spec("net.persistence") is not None:
-        importlib.import_module("net.persistence").load()
+    """What the features do before clients come: bringing the data set back, for one."""
+    from net import cron
+    for start in tuple(cron.ON_START):
+        start()
 
 
 def set_collation() -> None:

@@ -3,6 +3,7 @@
 import time
 
 from engine.command import register_python
+
 from net import bridge
 from net.commands import clientfilter
 from net.commands.common import (

@@ -1,7 +1,8 @@
 """COMMAND: what the server can do, from the rows of the command table."""
 
-from engine import command
 from engine.command import register_python
+
+from engine import command
 from net.commands import keyspecs
 from net.commands.common import (
     NO_KEYS,

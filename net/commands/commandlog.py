@@ -4,6 +4,7 @@ import threading
 import time
 
 from engine.command import register_python
+
 from net.commands.common import (
     INT64_MAX,
     NO_KEYS,

@@ -1,6 +1,7 @@
 """What the administration commands share: strict numbers, containers, HELP, names of settings."""
 
 from engine.command import register_python
+
 from net.config import config
 from net.reply import Error
 

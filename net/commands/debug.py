@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable
 
-from engine import conf, inspect
 from engine.command import register_python
-from net import log
+
+from engine import conf, inspect
+from net import cron, log
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -309,6 +310,12 @@ def replybuffer(_client: object, args: list[bytes]) -> object:
     return "OK"
 
 
+def pause_cron(_client: object, args: list[bytes]) -> object:
+    """DEBUG PAUSE-CRON 0|1"""
+    cron.paused = bool(loose_int(args[2]))
+    return "OK"
+
+
 def accepted(_client: object, _args: list[bytes]) -> object:
     """A switch of Valkey's insides that has no counterpart here."""
     return "OK"
@@ -324,6 +331,7 @@ HELP = [
     ("HTSTATS-KEY <key> [FULL]", "Describes the hash table of a key's value."),
     ("LOG <text>", "Writes the text to the log."),
     ("OBJECT <key> [FAST]", "Shows the insides of a key."),
+    ("PAUSE-CRON <0|1>", "Stops or starts the periodic work."),
     ("POPULATE <count> [<prefix> [<size>]]", "Makes that many string keys: <prefix>:<number>."),
     ("PROTOCOL <type>", "Replies a sample of a type: string, integer, double, bignum, null,\n"
      "array, set, map, attrib, push, verbatim, true, false."),
@@ -358,6 +366,7 @@ HANDLERS: dict[bytes, tuple[int, int, Callable[[object, list[bytes]], object]]] 
     b"protocol": (3, 3, protocol),
     b"error": (3, 3, error),
     b"replybuffer": (4, 4, replybuffer),
+    b"pause-cron": (3, 3, pause_cron),
     b"dict-resizing": (3, 3, accepted),
     b"client-enforce-reply-list": (3, 3, accepted),
 }

@@ -3,6 +3,7 @@
 from _operator import _compare_digest
 
 from engine.command import register_python
+
 from net import version
 from net.commands.common import NO_KEYS, about, bytes_setting, integer, setting, words
 from net.commands.monitor import watch

@@ -6,10 +6,11 @@ import sys
 import threading
 import time
 
-from engine import arena, command, conf, inspect, keyspace, store
 from engine.command import register_python
 from engine.reply import error_stats
-from net import bridge, version
+
+from engine import arena, command, conf, inspect, keyspace, store
+from net import bridge, cron, version
 from net.commands import client as client_commands
 from net.commands import hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
@@ -42,7 +43,7 @@ def human(count: int) -> str:
 
 
 class Rates:
-    """Sixteen samples of a few counters, as Valkey keeps them."""
+    """The newest sixteen rates of a few counters."""
 
     SAMPLES_MAX = 16
 
@@ -84,14 +85,33 @@ def _counters(totals: dict) -> tuple[int, ...]:
     return totals["commands_processed"], totals["net_in"], totals["net_out"]
 
 
-def sample() -> None:
+def sample(_now_ms: int = 0) -> None:
     """Called from cron, some ten times a second: rates and the memory's peak."""
     totals = bridge.totals()
     rates.add(time.monotonic(), _counters(totals))
     memory.used_bytes(totals)
 
 
+cron.CRON.append(sample)
+
+
 # ---- sections
+
+_engine: list[str] = []
+
+
+def io_engine() -> str:
+    """What the workers wait with."""
+    if not _engine:
+        found = "epoll"
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                if "io_uring" in os.readlink(f"/proc/self/fd/{fd}"):
+                    found = "io_uring"
+            except OSError:
+                continue
+        _engine.append(found)
+    return _engine[0]
 
 
 def _compiler() -> str:
@@ -120,7 +140,6 @@ def server_section() -> Fields:
     now_us = time.time_ns() // 1000
     uptime_s = max(0, int(time.time() - START_S))
     system = os.uname()
-    engine = text_setting("io-engine", "auto")
     hz = number_setting("hz", 10)
     return [
         ("redis_version", version.REDIS),
@@ -135,7 +154,7 @@ def server_section() -> Fields:
         ("os", f"{system.sysname} {system.release} {system.machine}"),
         ("arch_bits", 64),
         ("monotonic_clock", "POSIX clock_gettime"),
-        ("multiplexing_api", getattr(bridge, "engine_name", engine)),
+        ("multiplexing_api", io_engine()),
         ("gcc_version", _compiler()),
         ("process_id", os.getpid()),
         ("process_supervised", "no"),

@@ -3,8 +3,9 @@
 import threading
 import time
 
-from engine import command
 from engine.command import register_python
+
+from engine import command
 from net import bridge
 from net.commands.common import (
     NO_KEYS,

@@ -3,8 +3,9 @@
 import os
 import sys
 
-from engine import arena, inspect, store
 from engine.command import register_python
+
+from engine import arena, inspect, store
 from net import bridge
 from net.commands.common import (
     NO_KEYS,

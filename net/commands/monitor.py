@@ -3,8 +3,9 @@
 import threading
 import time
 
-from engine import conf
 from engine.command import register_python
+
+from engine import conf
 from net.commands.commandlog import redact
 from net.commands.common import NO_KEYS, about
 from net.quoting import quote

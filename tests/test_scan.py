@@ -1,9 +1,14 @@
 """SCAN: what is there from beginning to end is returned, however the tables change meanwhile."""
 
+import os
 import random
+import threading
 import time
 
 import pytest
+
+SERVER_OPTIONS = ["--io-threads", "4"]
+THREADS_S = float(os.environ.get("SLOTRING_TEST_THREADS_S", "2"))
 
 STABLE = 20_000
 LOOSE = 80_000
@@ -165,3 +170,60 @@ def test_flushed_data_is_gone_and_new_data_stays(raw, name, mode):
         assert raw.call("DBSIZE") == 0 and scan(raw) == ([], 1)
         put(raw, [name % ("new", number) for number in range(100)])
         assert len(raw.call("KEYS", "*")) == 100 == raw.call("DBSIZE")
+
+
+def random_command(rng):
+    """Something that changes, moves, walks or empties databases."""
+    def key():
+        return rng.choice(["k%d", "{t}%d"]) % rng.randrange(2000)
+
+    kind = rng.random()
+    if kind < 0.5:
+        expiry = rng.choice([[], [], ["PX", rng.randrange(1, 50)]])
+        return ["SET", key(), "v" * rng.randrange(200), *expiry]
+    if kind < 0.65:
+        return [rng.choice(["DEL", "EXISTS", "TOUCH"])] + [key() for _ in range(rng.choice([1, 9]))]
+    if kind < 0.75:
+        return [rng.choice(["RENAME", "RENAMENX"]), key(), key()]
+    if kind < 0.85:
+        return rng.choice([["COPY", key(), key(), "DB", rng.randrange(4), "REPLACE"],
+                           ["MOVE", key(), rng.randrange(4)]])
+    if kind < 0.9:
+        return rng.choice([["PEXPIRE", key(), rng.randrange(100)], ["PERSIST", key()]])
+    if kind < 0.98:
+        return rng.choice([["RANDOMKEY"], ["DBSIZE"], ["SELECT", rng.randrange(4)],
+                           ["SCAN", rng.getrandbits(46), "COUNT", rng.choice([1, 100])]])
+    return rng.choice([["KEYS", "*"], ["SWAPDB", rng.randrange(4), rng.randrange(4)],
+                       ["FLUSHDB", rng.choice(["SYNC", "ASYNC"])],
+                       ["FLUSHALL", rng.choice(["SYNC", "ASYNC"])]])
+
+
+def test_everything_at_once(server, raw):
+    stop = time.monotonic() + THREADS_S
+    failures = []
+
+    def run(seed):
+        rng = random.Random(seed)
+        with server.raw(60) as own:
+            while time.monotonic() < stop:
+                commands = [random_command(rng) for _ in range(50)]
+                for command, reply in zip(commands, own.pipeline(commands), strict=True):
+                    if command[0] == "KEYS" and len(set(reply)) != len(reply):
+                        failures.append("KEYS names a key twice")
+                    if command[0] == "DBSIZE" and not 0 <= reply <= 4000:
+                        failures.append(f"DBSIZE {reply}")
+
+    def guarded(seed):
+        try:
+            run(seed)
+        except Exception as error:
+            failures.append(repr(error))
+
+    threads = [threading.Thread(target=guarded, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    raw.call("FLUSHALL", "SYNC")
+    assert [raw.call("SELECT", db) and raw.call("DBSIZE") for db in range(4)] == [0] * 4

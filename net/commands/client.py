@@ -4,7 +4,7 @@ import time
 
 from engine.command import register_python
 
-from net import bridge
+from net import bridge, cron
 from net.commands import clientfilter
 from net.commands.common import (
     INT64_MAX,
@@ -22,6 +22,8 @@ from net.commands.hello import BAD_NAME, printable
 from net.reply import NO_REPLY, Error, Verbatim
 
 PAUSE_NONE, PAUSE_WRITES, PAUSE_ALL = 0, 1, 2
+
+cron.CRON.append(bridge.pause_tick)
 
 # what CLIENT PAUSE asked for last, for INFO and for a second PAUSE
 pause_state = {"mode": PAUSE_NONE, "until_ms": 0}

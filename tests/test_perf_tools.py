@@ -24,7 +24,7 @@ worker-0   123
 
 def test_cython_names():
     assert flame.plain_name("__pyx_f_6engine_8keyspace_lookup") == "engine.keyspace.lookup"
-    assert flame.plain_name("__pyx_pw_3net_8commands_6client.kill") == "net.commands.client.3kill"
+    assert flame.plain_name("__pyx_pw_3net_8commands_6client.kill") == "net.commands.client.kill"
     assert flame.plain_name("tcp_sendmsg") == "tcp_sendmsg"
 
 

@@ -40,7 +40,7 @@ cdef struct Segment:
     Segment* next
     Segment* prev
     u32 free_pages
-    u32 huge_pages_bytes   # unused in ordinary segments
+    u32 dirty              # pages were freed since the last purge
     u64 huge_size          # bytes of the mapping (CLS_HUGE)
     u64 used_map[8]        # one bit a page: 1 = taken
     char pad[24]
@@ -61,6 +61,8 @@ cdef void arena_free_slow(Arena* a, Span* s, void* p) noexcept nogil
 cdef void arena_init(Arena* a) noexcept nogil
 cdef u64 arena_pages_bytes() noexcept nogil
 cdef u64 arena_purge() noexcept nogil
+cdef void arena_trim(Arena* a) noexcept nogil
+cdef u64 arena_free_bytes() noexcept nogil
 
 
 cdef inline Span* span_of(const void* p) noexcept nogil:

@@ -18,7 +18,6 @@ cdef enum:
     SEGMENT_BYTES = 4194304
     PAGE_BYTES = 8192
     HEADER_PAGES = 5           # sizeof(Segment) rounded up to pages
-    IDLE_SEGMENTS_MAX = 2      # empty segments whose memory is kept
 
 cdef u32 class_pages[CLASSES]
 cdef u32 heap_lock = 0
@@ -105,6 +104,7 @@ cdef Segment* segment_new() noexcept nogil:
     seg.used_map[0] = (<u64>1 << HEADER_PAGES) - 1
     seg.free_pages = PAGES_PER_SEGMENT - HEADER_PAGES
     seg.huge_size = 0
+    seg.dirty = 0
     segment_push(seg)
     mapped_bytes += SEGMENT_BYTES
     idle_segments += 1
@@ -188,10 +188,8 @@ cdef void give_pages(Span* s) noexcept nogil:
     seg.free_pages += pages
     if seg.free_pages == PAGES_PER_SEGMENT - HEADER_PAGES:
         # never unmapped: workers prefetch through pointers that they read without a lock
-        if idle_segments >= IDLE_SEGMENTS_MAX:
-            madvise(<char*>seg + HEADER_PAGES * PAGE_BYTES,
-                    SEGMENT_BYTES - HEADER_PAGES * PAGE_BYTES, MADV_DONTNEED)
         idle_segments += 1
+    seg.dirty = 1
     unlock(&heap_lock)
 
 
@@ -309,6 +307,31 @@ cdef u64 arena_pages_bytes() noexcept nogil:
     return mapped_bytes
 
 
+cdef void arena_trim(Arena* a) noexcept nogil:
+    """Give back the last span of each class if it is empty (arena_free keeps one)."""
+    cdef u32 cls
+    cdef Span* s
+    for cls in range(CLASSES):
+        s = a.room[cls]
+        if s != NULL and s.live == 0 and s.next == NULL:
+            room_unlink(a, s)
+            give_pages(s)
+
+
+cdef u64 arena_free_bytes() noexcept nogil:
+    """Bytes of free pages that may still hold memory of the kernel's."""
+    cdef u64 total = 0
+    cdef Segment* seg
+    lock(&heap_lock)
+    seg = segments
+    while seg != NULL:
+        if seg.dirty:
+            total += <u64>seg.free_pages << PAGE_BITS
+        seg = seg.next
+    unlock(&heap_lock)
+    return total
+
+
 cdef u64 arena_purge() noexcept nogil:
     """Give the free pages of every segment back to the kernel; returns bytes advised away."""
     cdef u64 total = 0
@@ -317,7 +340,8 @@ cdef u64 arena_purge() noexcept nogil:
     lock(&heap_lock)
     seg = segments
     while seg != NULL:
-        i = HEADER_PAGES
+        i = HEADER_PAGES if seg.dirty else PAGES_PER_SEGMENT
+        seg.dirty = 0
         while i < PAGES_PER_SEGMENT:
             if seg.used_map[i >> 6] >> (i & 63) & 1:
                 i += 1

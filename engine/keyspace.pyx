@@ -318,44 +318,53 @@ cdef inline i64 used_now() noexcept nogil:
     return atomic_loadi64(&memory_used_atomic, RELAXED) + extra_memory
 
 
-cdef bint evict_one(Ctx* c) noexcept nogil:
-    """Evict the best of a few samples under the policy; False if nothing could go."""
+cdef u64 evict_score(Ctx* c, Entry* e) noexcept nogil:
+    """How much an entry deserves to go under the policy; 0: it may not."""
     cdef i64 policy = conf.maxmemory_policy
-    cdef bint only_volatile = 1 <= policy <= 4
+    if 1 <= policy <= 4 and not e.flags & E_EXPIRE:
+        return 0
+    if policy == 1 or policy == 5:
+        return idle_or_freq(e, c.now_ms, False) + 1
+    if policy == 2 or policy == 6:
+        return 256 - idle_or_freq(e, c.now_ms, True)
+    if policy == 4:
+        return <u64>0x7FFFFFFFFFFFFFFF - entry_expire(e)
+    return 1 + (ctx_random(c) >> 8)
+
+
+cdef bint evict_one(Ctx* c) noexcept nogil:
+    """Evict the best of the keys of a few random buckets under the policy; False if nothing could go."""
+    cdef bint only_volatile = 1 <= conf.maxmemory_policy <= 4
     cdef u64 best = 0, score
-    cdef u32 n, tries, db, best_db = 0
+    cdef u32 n, tries, db, best_db = 0, bits, seen = 0
     cdef char name[512]
     cdef size_t name_len = 0
     cdef Key k
     cdef Entry* e
     cdef Arg a
-    for tries in range(conf.maxmemory_samples * 16):
+    for tries in range(conf.maxmemory_samples * 32):
         db = <u32>(ctx_random(c) % store.ndbs)
         for n in range(store.ndbs):
             if store_expires(db) if only_volatile else store_count(db):
                 break
             db = (db + 1) % store.ndbs
-        e = store_random(db, &k, ctx_random(c))
-        if e == NULL:
+        if store_random(db, &k, ctx_random(c)) == NULL:
             continue
-        if only_volatile and not e.flags & E_EXPIRE:
-            unlock(&k.part.lock)
-            continue
-        if policy == 1 or policy == 5:
-            score = idle_or_freq(e, c.now_ms, False) + 1
-        elif policy == 2 or policy == 6:
-            score = 256 - idle_or_freq(e, c.now_ms, True)
-        elif policy == 4:
-            score = <u64>0x7FFFFFFFFFFFFFFF - entry_expire(e)
-        else:
-            score = 1
-        if score > best and k.len <= 512:
-            best = score
-            best_db = db
-            name_len = k.len
-            memcpy(name, k.ptr, k.len)
+        bits = k.bucket.bits & (0x3F if k.bucket.bits & BUCKET_CHAINED else 0x7F)
+        while bits:
+            e = cell_entry(k.bucket.cells[ctz32(bits)])
+            bits &= bits - 1
+            score = evict_score(c, e)
+            if score == 0 or entry_klen(e) > 512:
+                continue
+            seen += 1
+            if score > best:
+                best = score
+                best_db = db
+                name_len = entry_klen(e)
+                memcpy(name, entry_key(e), name_len)
         unlock(&k.part.lock)
-        if score == 1 and (policy == 3 or policy == 7) or tries + 1 >= conf.maxmemory_samples and best:
+        if seen >= 4 * conf.maxmemory_samples:
             break
     if not best:
         return False

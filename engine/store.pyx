@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memcmp, memset
 from engine.defs cimport *
 from engine.lock cimport lock, unlock
 from engine.arena cimport (Arena, arena_alloc, arena_free, arena_usable, arena_good_size,
-                           arena_init)
+                           arena_init, arena_trim, arena_purge, arena_free_bytes)
 from engine.hashing cimport hash_bytes, SLOTS
 
 cdef extern from "<stdlib.h>" nogil:
@@ -556,6 +556,23 @@ def create(int partitions, int databases) -> None:
     store.dbs = <Db**>calloc(databases, sizeof(Db*))
     for i in range(<u32>databases):
         store.dbs[i] = <Db*>calloc(1, sizeof(Db))
+
+
+def trim(keep_bytes: int) -> int:
+    """Give free memory back to the kernel if there is more of it than keep_bytes; returns how many bytes.
+
+    From cron, about once a second: free() itself never does it, so that a busy key does not pay for it.
+    """
+    cdef u32 i
+    cdef u64 keep = keep_bytes, n = 0
+    with nogil:
+        for i in range(store.nparts):
+            lock(&store.parts[i].lock)
+            arena_trim(&store.parts[i].arena)
+            unlock(&store.parts[i].lock)
+        if arena_free_bytes() > keep:
+            n = arena_purge()
+    return n
 
 
 def used_exact() -> int:

@@ -68,17 +68,19 @@ unix_name[0] = 0
 
 
 cdef void set_text(char** place, bytes value):
-    cdef char* old = place[0]
+    """Replace a connection's text; others read it under the same lock."""
     cdef char* fresh = NULL
     if value:
         fresh = <char*>malloc(len(value) + 1)
         memcpy(fresh, <char*>value, len(value) + 1)
-    place[0] = fresh
-    free(old)
+    swap_text(place, fresh)
 
 
-cdef bytes get_text(char* text):
-    return text if text != NULL else b""
+cdef bytes get_text(char** place):
+    cdef char* copy = copy_text(place)
+    result = <bytes>copy if copy != NULL else b""
+    free(copy)
+    return result
 
 
 cdef class Client:
@@ -101,15 +103,15 @@ cdef class Client:
             describe(self.c.fd, True, self.c.flags & C_UNIX, self.c.laddr)
         return <bytes>self.c.laddr
     @property
-    def name(self): return get_text(self.c.name)
+    def name(self): return get_text(&self.c.name)
     @name.setter
     def name(self, bytes value): set_text(&self.c.name, value)
     @property
-    def lib_name(self): return get_text(self.c.lib_name)
+    def lib_name(self): return get_text(&self.c.lib_name)
     @lib_name.setter
     def lib_name(self, bytes value): set_text(&self.c.lib_name, value)
     @property
-    def lib_ver(self): return get_text(self.c.lib_ver)
+    def lib_ver(self): return get_text(&self.c.lib_ver)
     @lib_ver.setter
     def lib_ver(self, bytes value): set_text(&self.c.lib_ver, value)
     @property
@@ -366,7 +368,7 @@ def clients() -> list:
                 pending = c.out.bytes
                 found.append({
                     "id": c.session.id, "addr": <bytes>c.addr, "laddr": <bytes>c.laddr, "fd": c.fd,
-                    "name": get_text(c.name), "age_us": now - c.created_us,
+                    "name": get_text(&c.name), "age_us": now - c.created_us,
                     "idle_us": now - c.last_us, "db": c.session.db, "resp": c.session.resp,
                     "qbuf": c.qlen, "qbuf_free": c.qcap - c.qlen, "argv_mem": 0,
                     "rbp": CHUNK_BYTES if c.out.chunks else 0, "rbs": CHUNK_BYTES if c.out.chunks else 0,
@@ -374,7 +376,7 @@ def clients() -> list:
                     "tot_mem": sizeof(Conn) + c.qcap + pending,
                     "cmd": commands[c.last_cmd].name[:commands[c.last_cmd].name_len]
                            if c.last_cmd < commands_used else b"NULL",
-                    "lib_name": get_text(c.lib_name), "lib_ver": get_text(c.lib_ver),
+                    "lib_name": get_text(&c.lib_name), "lib_ver": get_text(&c.lib_ver),
                     "tot_net_in": c.net_in, "tot_net_out": c.net_out, "tot_cmds": c.commands,
                     "flags": flag_text(c), "user": b"default", "capa": ""})
             c = c.next

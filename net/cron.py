@@ -3,7 +3,7 @@
 import gc
 import time
 
-from engine import conf, keyspace
+from engine import conf, keyspace, store
 
 # Callables that other modules append: called once, after the commands are there and before clients are.
 ON_START: list = []
@@ -13,6 +13,8 @@ GC_EVERY_S = 600.0
 EXPIRE_CPU_PERCENT = 25  # of the control thread's time, at effort 1
 EXPIRE_CPU_STEP = 2      # more for each further effort
 LAZY_FREE_BUDGET = 10000
+TRIM_EVERY_TICKS = 10
+TRIM_KEEP_BYTES = 16 << 20   # free memory that is kept, and an eighth of what is used
 
 ticks = 0
 paused = False  # DEBUG PAUSE-CRON
@@ -56,6 +58,8 @@ class Ticker:
             self._run(keyspace.expire_cycle, now_ms, budget_us)
         if self.lazy_free is not None:
             self._run(self.lazy_free, LAZY_FREE_BUDGET)
+        if ticks % TRIM_EVERY_TICKS == 0:
+            self._run(store.trim, TRIM_KEEP_BYTES + store.used_exact() // 8)
         self._run(self.used_bytes)  # keeps the peak
         for job in tuple(CRON):
             self._run(job, now_ms)

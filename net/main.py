@@ -106,35 +106,51 @@ def is_supervised() -> bool:
     return config.get_value("supervised") != "no" and "NOTIFY_SOCKET" in os.environ
 
 
-def raise_file_limit() -> None:
-    """Makes room for maxclients files, or lowers maxclients to the room there is."""
+def room_for_files(wanted: int) -> tuple[int, int]:
+    """Raises the limit of open files to `wanted`, or as far as may be: (before, now)."""
     import resource
-    clients = config.get_value("maxclients")
-    wanted = clients + RESERVED_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    got = soft
-    for limits in ((wanted, max(wanted, hard)), (min(wanted, hard), hard)):
+        return soft, wanted
+    limits = [(wanted, max(wanted, hard))]
+    if soft < hard < wanted:
+        limits.append((hard, hard))
+    for limit in limits:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-            got = limits[0]
-            break
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            return soft, limit[0]
         except (OSError, ValueError):
             continue
-    if got >= wanted:
-        log.notice(f"Increased maximum number of open files to {wanted} "
-                   f"(it was originally set to {soft}).")
+    return soft, soft
+
+
+def raise_file_limit() -> None:
+    """Makes room for maxclients files, or lowers maxclients to the room there is."""
+    clients = config.get_value("maxclients")
+    wanted = clients + RESERVED_FILES
+    before, now = room_for_files(wanted)
+    if now >= wanted:
+        if before < now and before != -1:
+            log.verbose(f"The limit of open files is {now} now, it was {before}.")
         return
-    if got <= RESERVED_FILES:
-        raise StartError(f"Your current 'ulimit -n' of {soft} is not enough for the server to start. "
-                         f"Please increase your open file limit to at least {wanted}. Exiting.")
-    config.set("maxclients", got - RESERVED_FILES)
+    if now <= RESERVED_FILES:
+        raise StartError(f"Your current 'ulimit -n' of {before} is not enough for the server to "
+                         f"start. Please increase your open file limit to at least {wanted}. "
+                         "Exiting.")
+    config.set("maxclients", now - RESERVED_FILES)
     log.warning(f"You requested maxclients of {clients} requiring at least {wanted} "
                 "max file descriptors.")
-    log.warning(f"Current maximum open files is {got}. maxclients has been reduced to "
-                f"{got - RESERVED_FILES} to compensate for low ulimit. "
+    log.warning(f"Current maximum open files is {now}. maxclients has been reduced to "
+                f"{now - RESERVED_FILES} to compensate for low ulimit. "
                 "If you need higher maxclients increase 'ulimit -n'.")
+
+
+def check_max_clients(clients: int) -> None:
+    """CONFIG SET maxclients: there must be files for them."""
+    _, now = room_for_files(clients + RESERVED_FILES)
+    if now < clients + RESERVED_FILES:
+        raise ConfigError("The operating system is not able to handle the specified number of "
+                          f"clients, try with {now - RESERVED_FILES}")
 
 
 def write_pid_file(server: Server, background: bool) -> None:
@@ -270,6 +286,7 @@ def prepare(server: Server, argv: list[str]) -> None:
                     "specify a config file use scripts/server /path/to/valkey.conf")
     raise_file_limit()
     from net import listen, words
+    config.on_change("maxclients", check_max_clients)
     words.set_up(config)
     create_store()
     import_commands()

@@ -16,6 +16,8 @@ cdef enum:
     UNTRUSTED_ARGS_MAX = 10        # before authentication, as Valkey
     UNTRUSTED_BULK_MAX = 16384
 
+cdef const char* BAD_CRLF = b"Protocol error: invalid CRLF in request"
+
 
 cdef inline void push_arg(Worker* w, char* p, size_t n) noexcept nogil:
     if unlikely(w.args_n == w.args_cap):
@@ -83,6 +85,9 @@ cdef int parse(Parser* ps, Worker* w, char* base, size_t n, size_t* used, bint t
                 ps.error = b"Protocol error: too big mbulk count string"
                 return -1
             return 0
+        if cr[1] != c'\n':
+            ps.error = BAD_CRLF
+            return -1
         if not parse_i64(base + 1, cr - base - 1, &v) or v > MULTIBULK_MAX:
             ps.error = b"Protocol error: invalid multibulk length"
             return -1
@@ -100,7 +105,8 @@ cdef int parse(Parser* ps, Worker* w, char* base, size_t n, size_t* used, bint t
     while ps.left:
         if ps.bulk < 0:
             # the usual case first: $N with one or two digits
-            if likely(end - p >= 5 and p[0] == c'$' and c'0' <= p[1] <= c'9' and p[2] == c'\r'):
+            if likely(end - p >= 5 and p[0] == c'$' and c'0' <= p[1] <= c'9' and p[2] == c'\r'
+                      and p[3] == c'\n'):
                 ps.bulk = p[1] - c'0'
                 p += 4
             else:
@@ -111,6 +117,9 @@ cdef int parse(Parser* ps, Worker* w, char* base, size_t n, size_t* used, bint t
                         return -1
                     ps.pos = p - base
                     return save(ps, w, base, first)
+                if cr[1] != c'\n':
+                    ps.error = BAD_CRLF
+                    return -1
                 if p[0] != c'$':
                     ps.error = NULL        # the caller says which byte it got
                     ps.pos = p - base
@@ -127,6 +136,9 @@ cdef int parse(Parser* ps, Worker* w, char* base, size_t n, size_t* used, bint t
         if end - p < ps.bulk + 2:
             ps.pos = p - base
             return save(ps, w, base, first)
+        if unlikely(p[ps.bulk] != c'\r' or p[ps.bulk + 1] != c'\n'):
+            ps.error = BAD_CRLF
+            return -1
         push_arg(w, p, <size_t>ps.bulk)
         p += ps.bulk + 2
         ps.bulk = -1

@@ -37,3 +37,5 @@ cdef void post(Worker* to, u32 kind, int fd, Conn* c, u64 id, const char* p, siz
 cdef void worker_init(Worker* w, u32 index) noexcept nogil
 cdef void worker_hooks(python_hook python, event_hook event, double rate) noexcept nogil
 cdef void worker_count(u32 n) noexcept nogil
+cdef void swap_text(char** place, char* fresh) noexcept nogil
+cdef char* copy_text(char** place) noexcept nogil

@@ -38,6 +38,7 @@ cdef enum:
     LOCK_WORDS = 256               # bits for 16384 partitions
 
 cdef u64 next_client_id = 0
+cdef u32 text_lock = 0
 hook_python = NULL
 hook_event = NULL
 total_conns = 0
@@ -48,6 +49,30 @@ cdef void worker_hooks(python_hook python, event_hook event, double rate) noexce
     hook_python = python
     hook_event = event
     cycles_per_us = rate
+
+
+cdef void swap_text(char** place, char* fresh) noexcept nogil:
+    """Give a connection another name (or library name); NULL: none. CLIENT LIST on other threads reads it."""
+    cdef char* old
+    lock(&text_lock)
+    old = place[0]
+    place[0] = fresh
+    unlock(&text_lock)
+    free(old)
+
+
+cdef char* copy_text(char** place) noexcept nogil:
+    """A malloc'ed copy, or NULL."""
+    cdef char* copy = NULL
+    cdef size_t n
+    lock(&text_lock)
+    if place[0] != NULL:
+        n = strlen(place[0]) + 1
+        copy = <char*>malloc(n)
+        if copy != NULL:
+            memcpy(copy, place[0], n)
+    unlock(&text_lock)
+    return copy
 
 
 cdef void worker_count(u32 n) noexcept nogil:
@@ -147,10 +172,10 @@ cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
     w.qbuf_bytes -= c.qcap
     free(c.qbuf)
     parser_free(&c.parser)
-    free(c.name)
-    free(c.lib_name)
-    free(c.lib_ver)
-    c.name = c.lib_name = c.lib_ver = c.qbuf = NULL
+    swap_text(&c.name, NULL)
+    swap_text(&c.lib_name, NULL)
+    swap_text(&c.lib_ver, NULL)
+    c.qbuf = NULL
     c.qcap = c.qlen = 0
     if c.prev != NULL:
         c.prev.next = c.next

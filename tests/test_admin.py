@@ -8,6 +8,7 @@ import time
 import pytest
 import redis
 from resp import Closed, Error, Push, Set
+from servers import is_slotring
 
 SERVER_OPTIONS = ["--enable-debug-command", "yes"]
 
@@ -99,7 +100,9 @@ def test_info_keyspace_and_memory(client):
     client.set("c", "d", px=100_000)
     found = client.info("keyspace")["db0"]
     assert (found["keys"], found["expires"]) == (2, 1)
-    assert 90_000 < found["avg_ttl"] <= 100_000
+    assert found["avg_ttl"] <= 100_000
+    if is_slotring():       # Valkey knows it only after a while
+        assert found["avg_ttl"] > 90_000
     before = client.info("memory")
     client.execute_command("DEBUG", "POPULATE", 1000, "big", 1000)
     after = client.info("memory")
@@ -479,7 +482,7 @@ def test_memory(raw):
     assert found[b"total.allocated"] >= found[b"dataset.bytes"] > 1000
     assert raw.call("MEMORY", "PURGE") == b"OK"
     assert raw.call("MEMORY", "DOCTOR")
-    assert b"allocator" in raw.call("MEMORY", "MALLOC-STATS")
+    assert b"alloc" in raw.call("MEMORY", "MALLOC-STATS")
 
 
 # ---- DEBUG
@@ -569,7 +572,7 @@ def test_debug_the_rest(raw):
     for args in (("DICT-RESIZING", 1), ("CLIENT-ENFORCE-REPLY-LIST", 0), ("LOG", "x"),
                  ("REPLYBUFFER", "RESIZING", 0), ("REPLYBUFFER", "PEAK-RESET-TIME", "NEVER")):
         assert raw.call("DEBUG", *args) == b"OK"
-    for word in ("JMAP", "SEGFAULT", "NOSUCH"):
+    for word in ("JMAP", "NOSUCH"):
         assert raw.call("DEBUG", word) == (
             f"ERR unknown subcommand or wrong number of arguments for '{word}'. Try DEBUG HELP."
         )

@@ -198,7 +198,7 @@ def clients_section() -> Fields:
         ("maxclients", number_setting("maxclients", 10000)),
         ("client_recent_max_input_buffer", max((row["qbuf"] for row in rows), default=0)),
         ("client_recent_max_output_buffer", max((row["omem"] for row in rows), default=0)),
-        ("blocked_clients", 0),
+        ("blocked_clients", sum("b" in row["flags"] for row in rows)),
         ("tracking_clients", 0),
         ("pubsub_clients", 0),
         ("watching_clients", 0),

@@ -58,7 +58,7 @@ cdef void touch_slow(Ctx* c, Entry* e) noexcept nogil:
 
 
 cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil:
-    if entry_expire(k.entry) > c.now_ms or conf.import_mode:
+    if entry_expire(k.entry) >= c.now_ms or conf.import_mode:
         return False
     key_delete(c, k)
     c.expired += 1
@@ -101,7 +101,7 @@ cdef void set_string(Ctx* c, Key* k, const char* p, size_t n, i64 expire_ms, bin
         vlen = 8
     if e != NULL and keep_ttl:
         expire_ms = entry_expire(e)
-    if enc != ENC_INT and string_embeds(k.len, n, expire_ms >= 0):
+    if enc != ENC_INT and string_embeds(k.len, n, False):
         enc = ENC_EMBSTR
     if e != NULL:
         big = k.len > 255 or vlen > 65535

@@ -202,6 +202,7 @@ cdef list words(Arg* argv, i64 argc):
 cdef void call_python(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
     """Run a control-plane command; whatever goes wrong is an error reply, never an end."""
     cdef OutBuf* out = w.ctx.out
+    cdef u32 was_off = c.flags & C_REPLY_OFF
     with gil:
         try:
             args = words(argv, argc)
@@ -217,6 +218,8 @@ cdef void call_python(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noe
                 out.errors += 1
             if c.flags & C_REPLY_OFF:
                 data = b""             # CLIENT REPLY OFF does not answer either
+            elif was_off:
+                out = &c.out           # and CLIENT REPLY ON does
             out_write(out, <char*><bytes>data, len(data))
         except BaseException as e:
             import traceback

@@ -116,7 +116,8 @@ def watch(config: object, replace: object) -> None:
     def hook(message: str) -> object:
         def moved(_value: object) -> None:
             if replace is None:
-                raise ConfigError("listeners cannot be changed while the server runs")
+                log.warning("Listeners cannot be changed while this server runs.")
+                raise ConfigError(message)
             try:
                 replace(lambda: tcp_listeners(config))
             except ListenError:

@@ -297,6 +297,11 @@ def prepare(server: Server, argv: list[str]) -> None:
     server.listeners = listen.open_all(config)
 
 
+def only_at_start(_value: object) -> None:
+    """For settings that CONFIG SET may repeat but not change."""
+    raise ConfigError("it can be chosen at the start only")
+
+
 def start_threads(server: Server) -> None:
     """Workers on their processors, serving the listeners."""
     from net import bridge, listen
@@ -309,6 +314,8 @@ def start_threads(server: Server) -> None:
     except OSError as error:
         raise StartError(f"The I/O threads cannot start: {error}") from None
     listen.watch(config, _replacer(server, bridge))
+    for name in ("io-engine", "io-threads"):
+        config.on_change(name, only_at_start)
     log.verbose(f"I/O: {server.engine}, {threads} threads")
 
 
@@ -385,7 +392,7 @@ def run_loop(server: Server) -> None:
         if time.monotonic() >= next_tick:
             ticker.tick()
             next_tick = max(next_tick + ticker.period_s(), time.monotonic())
-        if shutdown.step():
+        if shutdown.step(cron.paused):
             return
         server.interrupted = shutdown.is_asked()
 

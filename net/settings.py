@@ -212,7 +212,7 @@ log-timestamp-format legacy,iso8601,milliseconds legacy
 rdb-version-check strict,relaxed strict
 tls-auth-clients no,yes,optional yes
 tls-auth-clients-user CN,URI,off off
-io-engine auto,io_uring,epoll auto immutable
+io-engine auto,io_uring,epoll auto
 """
 
 _FLAGS = """
@@ -416,7 +416,7 @@ def build_table() -> dict[str, Setting]:
             row = add(name, kind, int(default), marks)
             row.low = LIMITS[low] if low in LIMITS else int(low)
             row.high = LIMITS[high] if high in LIMITS else int(high)
-    threads = add("io-threads", INT, usable_cores(), ["immutable"])
+    threads = add("io-threads", INT, usable_cores(), [])
     threads.low, threads.high = 1, IO_THREADS_MAX
     for kind, text in ((ENUM, _ENUMS), (FLAGS, _FLAGS)):
         for name, choices, default, *marks in _lines(text):

@@ -17,6 +17,7 @@ BEFORE_EXIT: list = []
 AT_EXIT: list = []
 # fn() -> bool each: is nothing left to wait for? Asked until shutdown-timeout has passed.
 READY: list = []
+SIGNALS = ("SIGTERM", "SIGINT")
 FLAGS = frozenset(("nosave", "save", "now", "force", "safe", "failover"))
 
 _lock = Lock()
@@ -103,7 +104,7 @@ def deadline_ms() -> int:
 
 def _fail(wish: Request) -> None:
     log.warning("Errors trying to shut down the server. Check the logs for more information.")
-    if wish.who in ("SIGTERM", "SIGINT"):
+    if wish.who in SIGNALS:
         log.warning(f"{wish.who} received but errors trying to shut down the server, "
                     "check the logs for more information")
     wish.finish(True)
@@ -114,7 +115,7 @@ def _begin(wish: Request) -> bool:
     global _deadline
     if config.is_loading():  # half a data set must not replace the file it comes from
         wish.flags = (wish.flags - {"save"}) | {"nosave"}
-    by_client = wish.who and wish.who not in ("SIGTERM", "SIGINT")
+    by_client = wish.who and wish.who not in SIGNALS
     log.notice("User requested shutdown..." + (f" (user request from '{wish.who}')" if by_client
                                                else ""))
     timeout = config.get_value("shutdown-timeout")
@@ -137,11 +138,16 @@ def _ask_all(wish: Request) -> bool:
     return True
 
 
-def step() -> bool:
-    """The control thread's part, each time it wakes; True: the process is to end now."""
+def step(paused: bool = False) -> bool:
+    """The control thread's part, each time it wakes; True: the process is to end now.
+
+    paused: signals wait (DEBUG PAUSE-CRON), commands do not.
+    """
     global _asked, _waiting
     with _lock:
         wish = _asked
+        if wish is not None and paused and wish.who in SIGNALS:
+            return False
         _asked = None
         if wish is not None:
             _waiting = wish

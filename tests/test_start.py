@@ -64,11 +64,11 @@ def test_what_the_log_says(own_server, tmp_path):
     socket_path, pid_path = tmp_path / "socket", tmp_path / "pid"
     server = own_server("--always-show-logo", "yes", "--unixsocket", socket_path,
                         "--unixsocketperm", "700", "--pidfile", pid_path)
+    wait_for(lambda: "Ready to accept connections unix" in server.log_path.read_text())
     text = server.log_path.read_text()
     logo = text.index(f" PID: {server.pid}\n")
     assert logo < text.index("Server initialized")
     assert text.index("Server initialized") < text.index("Ready to accept connections tcp")
-    assert "Ready to accept connections unix" in text
     assert pid_path.read_text() == f"{server.pid}\n"
     assert oct(socket_path.stat().st_mode)[-3:] == "700"
     server.process.send_signal(signal.SIGHUP)

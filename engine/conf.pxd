@@ -34,5 +34,6 @@ cdef struct Conf:
     i64 need_auth              # requirepass is set
     i64 paused                 # CLIENT PAUSE: 0, 1 writes, 2 all
     i64 import_mode
+    i64 protected_mode         # refuse peers from elsewhere while there is no password
 
 cdef Conf conf

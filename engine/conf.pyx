@@ -6,7 +6,7 @@ NAMES = ("maxmemory", "maxmemory_policy", "maxmemory_samples", "lfu_log_factor",
          "proto_max_bulk_len", "query_buffer_limit", "maxclients", "timeout_s", "tcp_keepalive_s",
          "out_hard_bytes", "out_soft_bytes", "out_soft_s", "active_expire", "slow_us",
          "large_request_bytes", "large_reply_bytes", "latency_ms", "monitors", "need_auth", "paused",
-         "import_mode")
+         "import_mode", "protected_mode")
 
 
 def set(str name, value: int) -> None:

@@ -401,6 +401,13 @@ def set_extra_memory(i64 n) -> None:
     extra_memory = n
 
 
+def reset_stats() -> None:
+    """CONFIG RESETSTAT."""
+    global evicted_keys, expired_keys_active
+    evicted_keys = 0
+    expired_keys_active = 0
+
+
 def stats() -> dict:
     """Counters of eviction and active expiry."""
     return {"evicted_keys": evicted_keys, "expired_active": expired_keys_active}

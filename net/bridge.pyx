@@ -19,6 +19,7 @@ from net.uring cimport uring_setup, uring_loop
 from net.epoll cimport epoll_setup, epoll_loop
 
 from engine import command as _command
+from engine import keyspace as _keyspace
 from net import reply as _reply
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -458,6 +459,7 @@ def totals() -> dict:
 
 def reset_stats() -> None:
     """CONFIG RESETSTAT: the workers' counters back to zero."""
+    _keyspace.reset_stats()
     cdef u32 i, k, b
     cdef Worker* w
     for i in range(nworkers):

@@ -218,12 +218,9 @@ cdef int parse_inline(Parser* ps, Worker* w, char* base, size_t n, size_t* used)
                 p += 1
                 c = c"'"
             elif quote and c == quote:
-                if p + 1 < end and not is_space(p[1]):
-                    ps.error = b"Protocol error: unbalanced quotes in request"
-                    return -1
-                quote = 0
+                quote = 0              # the word may go on, quoted or not
                 p += 1
-                break
+                continue
             elif not quote and (c == c'"' or c == c"'"):
                 quote = c
                 p += 1

@@ -22,7 +22,12 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t write(int, const void*, size_t)
 cdef extern from "<sys/socket.h>" nogil:
     int shutdown(int, int)
-    int SHUT_RDWR
+    int SHUT_RDWR, AF_INET, AF_INET6
+    struct sockaddr_storage:
+        unsigned short ss_family
+    struct sockaddr:
+        pass
+    int getpeername(int, sockaddr*, unsigned int*)
     int setsockopt(int, int, int, const void*, unsigned int)
     int SOL_SOCKET, SO_KEEPALIVE
 cdef extern from "<netinet/tcp.h>" nogil:
@@ -130,11 +135,42 @@ cdef Conn* conn_new(Worker* w, int fd, bint is_unix) noexcept nogil:
     return c
 
 
+cdef const char* DENIED = (
+    b"-DENIED Running in protected mode because protected mode is enabled and no password is set for "
+    b"the default user. In this mode connections are only accepted from the loopback interface. "
+    b"To connect from external computers, set a password, or turn protected mode off with "
+    b"'CONFIG SET protected-mode no' from the loopback interface, or in the configuration file.\r\n")
+
+
+cdef bint from_here(int fd) noexcept nogil:
+    """Does the peer of a socket have a loopback address?"""
+    cdef sockaddr_storage a
+    cdef unsigned int n = sizeof(a)
+    cdef u8* p = <u8*>&a
+    cdef int i
+    if getpeername(fd, <sockaddr*>&a, &n):
+        return True
+    if a.ss_family == AF_INET:
+        return p[4] == 127
+    if a.ss_family != AF_INET6:
+        return True
+    for i in range(15):
+        if p[8 + i] != 0:              # not ::1; IPv4 in IPv6 has 127 after ten zeros and ff ff
+            return i == 10 and p[18] == 255 and p[19] == 255 and p[20] == 127
+    return p[23] == 1
+
+
 cdef void conn_accepted(Worker* w, int fd, bint is_unix) noexcept nogil:
     """A new socket: give it to the worker with the fewest connections."""
     cdef u32 i
     cdef Worker* best = w
     cdef const char* refusal = b"-ERR max number of clients reached\r\n"
+    if (unlikely(conf.protected_mode) and not conf.need_auth and not is_unix
+            and not from_here(fd)):
+        w.rejected += 1
+        write(fd, DENIED, strlen(DENIED))
+        close(fd)
+        return
     if total_conns >= conf.maxclients:
         w.rejected += 1
         write(fd, refusal, strlen(refusal))

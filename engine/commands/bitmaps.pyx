@@ -488,6 +488,7 @@ cdef char* field_string(Ctx* c, Entry* e, u64 last_bit, size_t* size, bint* grow
 
 cdef void bitfield(Ctx* c, bint read_only) noexcept nogil:
     """All subcommands are checked before the first is carried out."""
+    cdef i64 before
     cdef Field f
     cdef i64 at = 2, count = 0
     cdef u64 last_bit = 0
@@ -518,6 +519,7 @@ cdef void bitfield(Ctx* c, bint read_only) noexcept nogil:
         size = string_value(e, tmp, &p)
     reply_array(c.out, count)
     at = 2
+    before = c.dirty
     f.fit = FIT_WRAP
     while at < c.argc:
         at = field_args(c, at, &f)
@@ -525,8 +527,8 @@ cdef void bitfield(Ctx* c, bint read_only) noexcept nogil:
             reply_int(c.out, field_load(p, size, &f))
         elif f.kind != FIELD_OVERFLOW:
             c.dirty += field_change(c, <char*>p, size, &f)
-    if grown:
-        c.dirty += 1
+    if grown and c.dirty == before:
+        c.dirty += 1               # only the length has changed
 
 
 cdef void cmd_bitfield(Ctx* c) noexcept nogil:

@@ -85,6 +85,7 @@ cdef void expire_generic(Ctx* c, i64 base_ms, i64 unit_ms) noexcept nogil:
         return
     if when_ms <= c.now_ms and not conf.import_mode:
         key_delete(c, &c.key)
+        c.expired += 1
     else:
         key_expire_at(c, &c.key, when_ms)
     c.dirty += 1

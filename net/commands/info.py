@@ -10,6 +10,7 @@ from engine.command import register_python
 from engine.reply import error_stats
 
 from engine import arena, command, conf, inspect, keyspace, store
+from engine.commands import keys
 from net import bridge, cron, version
 from net.commands import client as client_commands
 from net.commands import hello, memory
@@ -276,8 +277,8 @@ def memory_section() -> Fields:
         ("mem_allocator", memory.ALLOCATOR),
         ("mem_overhead_db_hashtable_rehashing", 0),
         ("active_defrag_running", 0),
-        ("lazyfree_pending_objects", 0),
-        ("lazyfreed_objects", 0),
+        ("lazyfree_pending_objects", keys.lazyfree_pending()),
+        ("lazyfreed_objects", keys.lazyfreed_objects()),
     ]
 
 

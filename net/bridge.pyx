@@ -153,8 +153,8 @@ cdef class Client:
     @reply_mode.setter
     def reply_mode(self, value):
         self.c.flags &= ~<u32>(C_REPLY_OFF | C_REPLY_SKIP)
-        if value != "on":
-            self.c.flags |= C_REPLY_OFF if value == "off" else C_REPLY_SKIP
+        self.c.flags |= (C_REPLY_BACK if value == "on" else C_REPLY_OFF if value == "off"
+                         else C_REPLY_SKIP)
     capa = ""
 
     @property
@@ -203,7 +203,6 @@ cdef list words(Arg* argv, i64 argc):
 cdef void call_python(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
     """Run a control-plane command; whatever goes wrong is an error reply, never an end."""
     cdef OutBuf* out = w.ctx.out
-    cdef u32 was_off = c.flags & C_REPLY_OFF
     with gil:
         try:
             args = words(argv, argc)
@@ -219,8 +218,9 @@ cdef void call_python(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noe
                 out.errors += 1
             if c.flags & C_REPLY_OFF:
                 data = b""             # CLIENT REPLY OFF does not answer either
-            elif was_off:
-                out = &c.out           # and CLIENT REPLY ON does
+            elif c.flags & C_REPLY_BACK:
+                out = &c.out           # and CLIENT REPLY ON does, skipped or not
+            c.flags &= ~<u32>C_REPLY_BACK
             out_write(out, <char*><bytes>data, len(data))
         except BaseException as e:
             import traceback
@@ -343,6 +343,40 @@ def start(listeners, int threads, cpus, engine="auto") -> str:
     if not _launch(threads, list(cpus), False):
         raise OSError("epoll cannot be had here")
     return "epoll"
+
+
+def set_listeners(listeners) -> None:
+    """Accept from these sockets (bound, listening) and no others. The caller closes the old ones afterwards."""
+    cdef Worker* w = workers[0]
+    cdef u32 i
+    import socket
+    wanted = {s.fileno(): s for s in listeners}
+    for i in range(w.nlisteners):
+        if w.listeners[i] in wanted:
+            del wanted[w.listeners[i]]
+        elif w.listeners[i] >= 0:
+            old = w.listeners[i]
+            w.listeners[i] = -1
+            w.unix_listeners &= ~(<u32>1 << i)
+            copy = socket.socket(fileno=os.dup(old))
+            try:
+                copy.shutdown(socket.SHUT_RDWR)       # ends the accept that is under way
+            except OSError:
+                pass
+            copy.close()
+    for fd, s in wanted.items():
+        s.setblocking(False)
+        for i in range(LISTENERS_MAX):
+            if i == w.nlisteners or w.listeners[i] < 0:
+                break
+        else:
+            raise OSError("too many listeners")
+        if s.family == socket.AF_UNIX:
+            w.unix_listeners |= <u32>1 << i
+        w.listeners[i] = fd
+        if i == w.nlisteners:
+            w.nlisteners += 1
+        post(w, MSG_LISTEN, <int>i, NULL, 0, NULL, 0)
 
 
 def stop() -> None:

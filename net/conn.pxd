@@ -18,7 +18,7 @@ cdef enum:
     C_MONITOR = 16
     C_REPLY_OFF = 32
     C_REPLY_SKIP = 64          # skip the reply of the next command
-    C_REPLY_SKIPPING = 128     # this is that command
+    C_REPLY_BACK = 128         # CLIENT REPLY ON: this command answers after all
     C_AUTH = 256
     C_RECV = 512               # a receive is armed
     C_HELD = 1024              # commands wait for CLIENT PAUSE to end
@@ -31,6 +31,7 @@ cdef enum:
     IOV_MAX_CHUNKS = 16
     HIST_BUCKETS = 64
     WORKERS_MAX = 64
+    LISTENERS_MAX = 32
     INLINE_MAX = 65536
 
 cdef struct Parser:            # a command that has not arrived whole
@@ -94,6 +95,7 @@ cdef enum:
     MSG_OUTPUT = 3             # data goes to the connection's output
     MSG_STOP = 4
     MSG_UNPAUSE = 5
+    MSG_LISTEN = 6             # fd: index of a listener to accept from
 
 cdef struct Parsed:
     u32 argi                   # first argument's place in worker.args
@@ -110,6 +112,7 @@ cdef struct Worker:
     void* engine               # of uring.pyx or epoll.pyx
     void (*recv_arm)(Worker*, Conn*) noexcept nogil
     void (*send_start)(Worker*, Conn*) noexcept nogil
+    void (*accept_arm)(Worker*, u32) noexcept nogil
     Ctx ctx
     ChunkPool pool
     OutBuf trash

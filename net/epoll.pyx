@@ -41,7 +41,7 @@ cdef struct Epoll:
     int fd
     char* buffer
     char wake_mark             # its address stands for the eventfd
-    char listen_mark[32]
+    char listen_mark[LISTENERS_MAX]
 
 
 cdef void watch(Worker* w, int op, int fd, u32 events, void* p) noexcept nogil:
@@ -105,6 +105,10 @@ cdef void on_conn(Worker* w, Conn* c, u32 events) noexcept nogil:
             conn_eof(w, c)
 
 
+cdef void accept_arm(Worker* w, u32 i) noexcept nogil:
+    watch(w, EPOLL_CTL_ADD, w.listeners[i], EPOLLIN, &(<Epoll*>w.engine).listen_mark[i])
+
+
 cdef int epoll_setup(Worker* w) noexcept nogil:
     """0, or a negative errno."""
     cdef Epoll* ep = <Epoll*>calloc(1, sizeof(Epoll))
@@ -116,6 +120,7 @@ cdef int epoll_setup(Worker* w) noexcept nogil:
     w.engine = ep
     w.recv_arm = recv_arm
     w.send_start = send_start
+    w.accept_arm = accept_arm
     return 0
 
 
@@ -128,7 +133,7 @@ cdef void epoll_loop(Worker* w) noexcept nogil:
     cdef char* mark
     cdef u32 k
     for k in range(w.nlisteners):
-        watch(w, EPOLL_CTL_ADD, w.listeners[k], EPOLLIN, &ep.listen_mark[k])
+        accept_arm(w, k)
     watch(w, EPOLL_CTL_ADD, w.wake_fd, EPOLLIN, &ep.wake_mark)
     while not w.stop:
         n = epoll_wait(ep.fd, events, EVENTS, 100)
@@ -139,7 +144,7 @@ cdef void epoll_loop(Worker* w) noexcept nogil:
             if mark == &ep.wake_mark:
                 read(w.wake_fd, &drained, 8)
                 worker_inbox(w)
-            elif &ep.listen_mark[0] <= mark < &ep.listen_mark[0] + 32:
+            elif &ep.listen_mark[0] <= mark < &ep.listen_mark[0] + LISTENERS_MAX:
                 k = <u32>(mark - &ep.listen_mark[0])
                 for accepts in range(ACCEPTS_MAX):
                     fd = accept4(w.listeners[k], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)

@@ -60,7 +60,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "<poll.h>" nogil:
     int POLLIN
 cdef extern from "<errno.h>" nogil:
-    int ENOBUFS, EINTR, ETIME, EAGAIN
+    int ENOBUFS, EINTR, EAGAIN, EINVAL, EBADF
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void*, size_t)
 cdef extern from "<sys/mman.h>" nogil:
@@ -122,7 +122,10 @@ cdef void send_start(Worker* w, Conn* c) noexcept nogil:
 
 
 cdef void accept_arm(Worker* w, u32 i) noexcept nogil:
-    cdef io_uring_sqe* s = sqe(<Uring*>w.engine)
+    cdef io_uring_sqe* s
+    if w.listeners[i] < 0:
+        return
+    s = sqe(<Uring*>w.engine)
     io_uring_prep_multishot_accept(s, w.listeners[i], NULL, NULL, 0x80000)   # SOCK_CLOEXEC
     io_uring_sqe_set_data64(s, (<u64>i << 3) | OP_ACCEPT)
 
@@ -170,6 +173,7 @@ cdef int uring_setup(Worker* w) noexcept nogil:
     w.engine = u
     w.recv_arm = recv_arm
     w.send_start = send_start
+    w.accept_arm = accept_arm
     return 0
 
 
@@ -205,7 +209,7 @@ cdef void on_event(Worker* w, Uring* u, io_uring_cqe* e) noexcept nogil:
     elif op == OP_ACCEPT:
         if e.res >= 0:
             conn_accepted(w, e.res, w.unix_listeners >> (e.user_data >> 3) & 1)
-        if not e.flags & IORING_CQE_F_MORE:
+        if not e.flags & IORING_CQE_F_MORE and e.res != -EINVAL and e.res != -EBADF:
             accept_arm(w, <u32>(e.user_data >> 3))
     elif op == OP_WAKE:
         read(w.wake_fd, &drained, 8)

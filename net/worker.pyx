@@ -361,6 +361,8 @@ cdef void worker_inbox(Worker* w) noexcept nogil:
             conn_new(w, m.fd, m.len != 0)
         elif m.kind == MSG_STOP:
             w.stop = 1
+        elif m.kind == MSG_LISTEN:
+            w.accept_arm(w, <u32>m.fd)
         elif m.kind == MSG_UNPAUSE:
             resume_held(w)
         elif m.conn.session.id == m.conn_id and not m.conn.flags & C_CLOSING:

@@ -98,14 +98,18 @@ def prefill(peer: Peer, options: argparse.Namespace) -> None:
 
 def measure(benchmark: Benchmark, peers: list[Peer], names: list[str], pipelines: list[int],
             options: argparse.Namespace, table: dict, save) -> None:
-    """Fills table[pipeline][command][server][measure] with one value a run."""
+    """Fills table[pipeline][command][server][measure] with one value a run.
+
+    A benchmark of several threads looks for its end every quarter of a second: its runs are twice as long.
+    """
+    seconds = options.seconds * (2 if benchmark.threads > 1 else 1)
     for run in range(options.runs):
         for pipeline in pipelines:
             for name in names:
                 order = peers if run % 2 == 0 else peers[::-1]
                 line = []
                 for peer in order:
-                    requests = requests_of(name, pipeline, options.seconds)
+                    requests = requests_of(name, pipeline, seconds)
                     sample = attempt(benchmark, peer, COMMANDS[name], pipeline, requests)
                     cell = table.setdefault(str(pipeline), {}).setdefault(name, {}).setdefault(peer.name, {})
                     for key, value in asdict(sample).items():

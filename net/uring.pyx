@@ -71,7 +71,7 @@ cdef enum:
     SQ_ENTRIES = 1024
     CQ_ENTRIES = 4096
     BUFFERS = 128
-    BUFFER_BYTES = 16384
+    BUFFER_BYTES = 8192
     CQE_BATCH = 256
     OP_RECV = 1                # in the low bits of user_data, above them the Conn
     OP_SEND = 2

@@ -7,7 +7,7 @@ A batch of up to BATCH_MAX commands is parsed, then hashed and prefetched in sta
 from libc.stdlib cimport malloc, calloc, realloc, free, abort
 from libc.string cimport memcpy, memmove, memset, strlen
 from engine.defs cimport *
-from engine.lock cimport lock, unlock
+from engine.lock cimport lock, unlock, try_lock
 from engine.reply cimport *
 from engine.command cimport *
 from engine.store cimport *
@@ -580,6 +580,28 @@ cdef void prepare(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     prefetch(&store.dbs[c.session.db].slots[b.key.slot])
 
 
+cdef void prefetch_chained(Key* key) noexcept nogil:
+    """The key may be in a chained bucket, which is only followed under the lock, if that is free."""
+    cdef Key k = key[0]
+    cdef Table* t
+    cdef Bucket* b
+    cdef u32 i
+    cdef char* e
+    if not try_lock(&k.part.lock):
+        return
+    t = store.dbs[k.db].slots[k.slot]
+    if t != NULL:
+        b = table_bucket(t, table_index(t, k.hash))
+        while b.bits & BUCKET_CHAINED:
+            b = <Bucket*>b.cells[6]
+            for i in range(7):
+                if b.tags[i] == hash_tag_byte(k.hash) and b.bits >> i & 1:
+                    e = <char*>(b.cells[i] & ~<u64>CELL_TAG)
+                    prefetch(e)
+                    prefetch(e + 64)
+    unlock(&k.part.lock)
+
+
 cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
     """Slot, bucket and entry of each command, a stage at a time. What is read here is read without a lock and
     only used as an address to prefetch (tables are never reused as anything else, segments never unmapped)."""
@@ -589,6 +611,8 @@ cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
     cdef Bucket* found[BATCH_MAX]
     cdef u64 word
     cdef void* mem
+    cdef u32 chained[BATCH_MAX]
+    cdef u32 n_chained = 0
     for i in range(n):
         if w.batch[i].keyed:
             t = store.dbs[w.batch[i].key.db].slots[w.batch[i].key.slot]
@@ -609,12 +633,20 @@ cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
         b = found[i]
         if b == NULL:
             continue
+        found[i] = NULL
         for hits in range(7):
             if b.tags[hits] == hash_tag_byte(w.batch[i].key.hash) and b.bits >> hits & 1:
                 word = b.cells[hits] & ~<u64>CELL_TAG
                 prefetch(<void*>word)
                 prefetch(<char*>word + 64)
                 break
+        else:
+            if b.bits & BUCKET_CHAINED:
+                prefetch(<void*>b.cells[6])
+                chained[n_chained] = i
+                n_chained += 1
+    for i in range(n_chained):
+        prefetch_chained(&w.batch[chained[i]].key)
 
 
 cdef void protocol_error(Worker* w, Conn* c, char* base) noexcept nogil:

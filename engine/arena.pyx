@@ -32,10 +32,10 @@ cdef void make_classes() noexcept nogil:
     while True:
         class_size[cls] = size
         n = 1
-        # a span holds at least 8 blocks (4 of the largest) and wastes at most an eighth
+        # a span holds at least 8 blocks (4 of the largest) and wastes at most one part in 32
         while True:
             waste = (n * PAGE_BYTES) % size
-            if n * PAGE_BYTES >= size * (8 if size <= 4096 else 4) and waste * 8 <= n * PAGE_BYTES:
+            if n * PAGE_BYTES >= size * (8 if size <= 4096 else 4) and waste * 32 <= n * PAGE_BYTES:
                 break
             n += 1
         class_pages[cls] = n

@@ -182,6 +182,8 @@ cdef str flag_text(Conn* c):
         text += "c"
     if c.flags & C_UNIX:
         text += "U"
+    if c.flags & C_HELD:
+        text += "b"
     if c.session.flags & S_NO_EVICT:
         text += "e"
     if c.session.flags & S_NO_TOUCH:

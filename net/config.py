@@ -503,32 +503,9 @@ def _working_folder() -> str:
 
 def _matcher(pattern: str) -> object:
     """Does a name fit a glob, whatever its case?"""
-    import re
-    text = ""
-    at = 0
-    while at < len(pattern):
-        char = pattern[at]
-        at += 1
-        if char == "*":
-            text += ".*"
-        elif char == "?":
-            text += "."
-        elif char == "[":
-            end = pattern.find("]", at + (pattern[at : at + 1] == "^"))
-            inside = pattern[at:end] if end >= 0 else pattern[at:]
-            at = end + 1 if end >= 0 else len(pattern)
-            negated = inside.startswith("^")
-            chars = inside[negated:].replace("\\", "\\\\").replace("^", "\\^").replace("[", "\\[")
-            text += f"[{'^' if negated else ''}{chars}]" if chars else ("." if negated else "(?!)")
-        else:
-            if char == "\\" and at < len(pattern):
-                char = pattern[at]
-                at += 1
-            text += re.escape(char)
-    try:
-        return re.compile(text, re.IGNORECASE | re.DOTALL).fullmatch
-    except re.error:
-        return lambda name: None
+    from engine import glob
+    wanted = pattern.encode("utf-8", "surrogateescape")
+    return lambda name: glob.match(wanted, name.encode(), True)
 
 
 def _read_files(path: str) -> bytes:

@@ -166,7 +166,7 @@ cdef inline u32 bucket_cap(u32 n) noexcept nogil:
     if n <= 2:
         return n
     if n <= 24:
-        return (n + 3) & ~<u32>3
+        return (n + 1) & ~<u32>1
     return (n + 7) & ~<u32>7
 
 

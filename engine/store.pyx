@@ -11,12 +11,17 @@ from engine.hashing cimport hash_bytes, SLOTS
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void**, size_t, size_t)
 
+cdef extern from "<malloc.h>" nogil:
+    int malloc_trim(size_t)
+
 cdef enum:
+    MALLOC_TRIM_EVERY = 10     # calls of trim
     # a bucket is split when there are more than GROW_NUM / GROW_DEN keys a bucket, merged below SHRINK
     GROW_NUM = 12
     GROW_DEN = 2
     SHRINK_KEYS = 2
 
+cdef u32 trims = 0
 cdef i64 NEVER = 0x7FFFFFFFFFFFFFFF
 
 
@@ -565,7 +570,11 @@ def trim(keep_bytes: int) -> int:
     """
     cdef u32 i
     cdef u64 keep = keep_bytes, n = 0
+    global trims
+    trims += 1
     with nogil:
+        if trims % MALLOC_TRIM_EVERY == 0:
+            malloc_trim(0)         # query and output buffers of connections that are gone
         for i in range(store.nparts):
             lock(&store.parts[i].lock)
             arena_trim(&store.parts[i].arena)

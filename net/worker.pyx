@@ -309,13 +309,14 @@ cdef void worker_flush(Worker* w) noexcept nogil:
         c.flags &= ~<u32>C_LISTED
         if c.flags & C_CLOSING:
             conn_release(w, c)
-        elif not c.flags & C_SENDING:
+            c = following
+            continue
+        if c.out.head != NULL and (conf.out_hard_bytes or conf.out_soft_bytes):
+            check_output_limit(w, c)       # also while a slow reader's send is under way
+        if not c.flags & (C_SENDING | C_CLOSING):
             if c.out.head != NULL:
-                if conf.out_hard_bytes or conf.out_soft_bytes:
-                    check_output_limit(w, c)
-                if not c.flags & C_CLOSING:
-                    c.flags |= C_SENDING
-                    w.send_start(w, c)
+                c.flags |= C_SENDING
+                w.send_start(w, c)
             elif c.flags & C_CLOSE_SOON:
                 conn_close(w, c)
         c = following

@@ -45,7 +45,9 @@ cdef struct Session:           # what a connection is to the commands
     u32 db
     u32 resp
     u32 flags
-    u32 pad
+    u32 cas_dirty              # a watched key changed (other threads set it)
+    void* watches              # Watch*, see events.pxd
+    void* blocked              # Blocked*, see blocking.pxd: the session waits
 
 cdef enum:
     S_NO_TOUCH = 1             # CLIENT NO-TOUCH on
@@ -65,9 +67,18 @@ cdef struct Ctx:               # one command under way; a worker has one
     u64 misses
     u64 expired
     u64 random                 # state of the worker's generator
+    bint no_block              # in a transaction or script: reply instead of waiting
+    bint no_ready              # the keys' waiting clients are served in another way
+    bint held                  # the caller holds every lock that is needed: take none
+    void* rerun                # Blocked*: this is another run of a command that waits
+    void* ready                # Ready*: keys that became ready
+    void* ready_last
     Key key                    # the first key, hash and slot already computed
 
 ctypedef void (*cmd_fn)(Ctx* c) noexcept nogil
+# Places of the keys among the arguments, for rows whose first, last and step do not say it: at most `most` are
+# written to `places`; returns how many there are, or -1: no telling (everything is locked).
+ctypedef i64 (*keys_fn)(Arg* argv, i64 argc, i64* places, i64 most) noexcept nogil
 
 cdef struct Command:
     char name[40]              # lower case; subcommands "object|encoding"
@@ -80,7 +91,8 @@ cdef struct Command:
     i32 first
     i32 last
     i32 step
-    u32 special                # whose key positions need get_keys
+    u32 special                # whose keys follow a count, see multikey.pxd
+    keys_fn get_keys           # NULL: first, last and step (and special) tell
 
 cdef Command commands[COMMANDS_MAX]
 cdef u32 commands_used

@@ -35,5 +35,25 @@ cdef struct Conf:
     i64 paused                 # CLIENT PAUSE: 0, 1 writes, 2 all
     i64 import_mode
     i64 protected_mode         # refuse peers from elsewhere while there is no password
+    i64 notify                 # notify-keyspace-events: N_… of events.pxd; 0: none
+    i64 hash_max_listpack_entries
+    i64 hash_max_listpack_value
+    i64 set_max_intset_entries
+    i64 set_max_listpack_entries
+    i64 set_max_listpack_value
+    i64 zset_max_listpack_entries
+    i64 zset_max_listpack_value
+    i64 list_max_listpack_size
+    i64 list_compress_depth
+    i64 stream_node_max_bytes
+    i64 stream_node_max_entries
+    i64 hll_sparse_max_bytes
+    i64 lazyfree_user_del
+    i64 lazyfree_server_del
+    i64 lazyfree_expire
+    i64 lazyfree_eviction
+    i64 lazyfree_user_flush
+    i64 sanitize_dump_payload  # 0 no, 1 clients, 2 yes
+    i64 rdb_compression
 
 cdef Conf conf

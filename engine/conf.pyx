@@ -6,7 +6,13 @@ NAMES = ("maxmemory", "maxmemory_policy", "maxmemory_samples", "lfu_log_factor",
          "proto_max_bulk_len", "query_buffer_limit", "maxclients", "timeout_s", "tcp_keepalive_s",
          "out_hard_bytes", "out_soft_bytes", "out_soft_s", "active_expire", "slow_us",
          "large_request_bytes", "large_reply_bytes", "latency_ms", "monitors", "need_auth", "paused",
-         "import_mode", "protected_mode")
+         "import_mode", "protected_mode", "notify", "hash_max_listpack_entries",
+         "hash_max_listpack_value", "set_max_intset_entries", "set_max_listpack_entries",
+         "set_max_listpack_value", "zset_max_listpack_entries", "zset_max_listpack_value",
+         "list_max_listpack_size", "list_compress_depth", "stream_node_max_bytes",
+         "stream_node_max_entries", "hll_sparse_max_bytes", "lazyfree_user_del", "lazyfree_server_del",
+         "lazyfree_expire", "lazyfree_eviction", "lazyfree_user_flush", "sanitize_dump_payload",
+         "rdb_compression")
 
 
 def set(str name, value: int) -> None:
@@ -31,3 +37,20 @@ conf.active_expire = 1
 conf.slow_us = 10000
 conf.large_request_bytes = 1 << 20
 conf.large_reply_bytes = 1 << 20
+conf.hash_max_listpack_entries = 512
+conf.hash_max_listpack_value = 64
+conf.set_max_intset_entries = 512
+conf.set_max_listpack_entries = 128
+conf.set_max_listpack_value = 64
+conf.zset_max_listpack_entries = 128
+conf.zset_max_listpack_value = 64
+conf.list_max_listpack_size = -2
+conf.stream_node_max_bytes = 4096
+conf.stream_node_max_entries = 100
+conf.hll_sparse_max_bytes = 3000
+conf.lazyfree_user_del = 1
+conf.lazyfree_server_del = 1
+conf.lazyfree_expire = 1
+conf.lazyfree_eviction = 1
+conf.lazyfree_user_flush = 1
+conf.rdb_compression = 1

@@ -4,6 +4,7 @@ from engine.defs cimport *
 from engine.store cimport *
 from engine.command cimport Ctx, Arg, S_NO_TOUCH
 from engine.conf cimport conf
+from engine.events cimport *
 from engine.hashing cimport hash_bytes, key_slot
 from engine.reply cimport write_i64, reply_error, OutBuf, reply_error_len
 
@@ -12,10 +13,12 @@ cdef void touch_slow(Ctx* c, Entry* e) noexcept nogil
 cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil
 cdef void key_delete(Ctx* c, Key* k) noexcept nogil
 cdef void key_put(Ctx* c, Key* k, Entry* e) noexcept nogil
+cdef Entry* key_put_value(Ctx* c, Key* k, int type_, int enc, void* value) noexcept nogil
 cdef void set_string(Ctx* c, Key* k, const char* p, size_t n, i64 expire_ms, bint keep_ttl) noexcept nogil
 cdef void set_integer(Ctx* c, Key* k, i64 v) noexcept nogil
 cdef char* string_writable(Ctx* c, Key* k, size_t n) noexcept nogil
 cdef void key_expire_at(Ctx* c, Key* k, i64 when_ms) noexcept nogil
+cdef Entry* entry_move(Partition* p, Entry* e, const char* key, size_t klen) noexcept nogil
 cdef Entry* entry_copy(Partition* p, Entry* e, const char* key, size_t klen) noexcept nogil
 cdef int evict_if_needed(Ctx* c) noexcept nogil
 cdef u32 idle_or_freq(Entry* e, i64 now_ms, bint freq) noexcept nogil
@@ -64,6 +67,7 @@ cdef inline Entry* lookup_read(Ctx* c, Key* k) noexcept nogil:
     cdef Entry* e = lookup(c, k)
     if e == NULL:
         c.misses += 1
+        notify(c, N_KEY_MISS, b"keymiss", k)
     else:
         c.hits += 1
         touch(c, e)

@@ -7,12 +7,13 @@ from engine.lock cimport lock, unlock
 from engine.arena cimport (arena_alloc, arena_free, arena_usable, arena_good_size,
                            memory_used_atomic)
 from engine.numbers cimport parse_i64
-from engine.command cimport ctx_random
+from engine.command cimport Session, ctx_random
 
 cdef enum:
     GROW_SLACK_MAX = 1 << 20      # as sds: double up to this, then add as much
     EVICT_ROUNDS_MAX = 256
 
+cdef i64 NEVER = 0x7FFFFFFFFFFFFFFF
 cdef u64 evicted_keys = 0
 cdef u64 expired_keys_active = 0
 cdef i64 extra_memory = 0         # what counts toward maxmemory outside the arenas
@@ -60,16 +61,23 @@ cdef void touch_slow(Ctx* c, Entry* e) noexcept nogil:
 cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil:
     if entry_expire(k.entry) >= c.now_ms or conf.import_mode:
         return False
+    cdef char name[512]
+    if k.ptr == entry_key(k.entry) and k.len <= sizeof(name):
+        memcpy(name, k.ptr, k.len)     # the event names the key after its entry has gone
+        k.ptr = name
     key_delete(c, k)
     c.expired += 1
+    notify(c, N_EXPIRED, b"expired", k)
     return True
 
 
 cdef void key_delete(Ctx* c, Key* k) noexcept nogil:
-    """Delete the entry that a look-up found."""
+    """Delete the entry that a look-up found; the event is the caller's."""
     cdef Entry* e = k.entry
     table_remove(k)
     entry_free(k.part, e)
+    key_modified(c, k)
+    key_ready(c, k)
 
 
 cdef void key_put(Ctx* c, Key* k, Entry* e) noexcept nogil:
@@ -79,14 +87,29 @@ cdef void key_put(Ctx* c, Key* k, Entry* e) noexcept nogil:
     e.head = (e.head & 0xFF) | ((lfu_initial(c.now_ms) if lfu_policy() else lru_clock(c.now_ms)) << 8)
     if old == NULL:
         table_insert(k, e)
+        notify(c, N_NEW, b"new", k)
         return
     had = old.flags & E_EXPIRE
     k.cell[0] = cell_of(e)
     k.entry = e
     k.table.bytes += arena_usable(e) - arena_usable(old)
+    if unlikely((old.flags ^ e.flags) & E_FIELDS):
+        k.part.db_fields[k.db] += <u64>(1 if e.flags & E_FIELDS else -1)
+    if e.flags & E_FIELDS:
+        k.table.next_expire = 0
     if had or e.flags & E_EXPIRE:
         table_expiry_changed(k, had, e.flags & E_EXPIRE, entry_expire(e))
     entry_free(k.part, old)
+
+
+cdef Entry* key_put_value(Ctx* c, Key* k, int type_, int enc, void* value) noexcept nogil:
+    """Make a value of another type than string the key's (looked up before), without expiry; what was there goes."""
+    cdef Entry* e = entry_new(k.part, k.ptr, k.len, sizeof(void*), <u32>type_ | (<u32>enc << 4), False)
+    value_ptr(e)[0] = value
+    key_put(c, k, e)
+    key_modified(c, k)
+    key_ready(c, k)
+    return e
 
 
 cdef void set_string(Ctx* c, Key* k, const char* p, size_t n, i64 expire_ms, bint keep_ttl) noexcept nogil:
@@ -188,12 +211,31 @@ cdef char* string_writable(Ctx* c, Key* k, size_t n) noexcept nogil:
     return entry_value(fresh)
 
 
-cdef Entry* entry_copy(Partition* p, Entry* e, const char* key, size_t klen) noexcept nogil:
-    """A copy of a string entry under another key, in another partition's arena, expiry included."""
-    cdef Entry* fresh = entry_new(p, key, klen, entry_vlen(e), e.head & 0xFF, e.flags & E_EXPIRE)
-    if e.flags & E_EXPIRE:
+cdef Entry* entry_twin(Partition* p, Entry* e, const char* key, size_t klen, bint with_expire) noexcept nogil:
+    """An entry like e under another key, without the value of another type than string."""
+    cdef Entry* fresh = entry_new(p, key, klen, entry_vlen(e), e.head & 0xFF, with_expire)
+    if with_expire and e.flags & E_EXPIRE:
         entry_expire_at(fresh)[0] = entry_expire(e)
-    memcpy(entry_value(fresh), entry_value(e), entry_vlen(e))
+    fresh.flags |= e.flags & E_FIELDS
+    if entry_type(e) == TYPE_STRING:
+        memcpy(entry_value(fresh), entry_value(e), entry_vlen(e))
+    return fresh
+
+
+cdef Entry* entry_copy(Partition* p, Entry* e, const char* key, size_t klen) noexcept nogil:
+    """A copy of an entry under another key, in another partition's arena, expiry included."""
+    cdef Entry* fresh = entry_twin(p, e, key, klen, e.flags & E_EXPIRE)
+    if entry_type(e) != TYPE_STRING:
+        value_ptr(fresh)[0] = type_ops[entry_type(e)].copy(&p.arena, e)
+    return fresh
+
+
+cdef Entry* entry_move(Partition* p, Entry* e, const char* key, size_t klen) noexcept nogil:
+    """As entry_copy for an entry of the same partition that is about to be freed: takes its value away."""
+    cdef Entry* fresh = entry_twin(p, e, key, klen, e.flags & E_EXPIRE)
+    if entry_type(e) != TYPE_STRING:
+        value_ptr(fresh)[0] = value_ptr(e)[0]
+        value_ptr(e)[0] = NULL
     return fresh
 
 
@@ -207,47 +249,75 @@ cdef void key_expire_at(Ctx* c, Key* k, i64 when_ms) noexcept nogil:
             entry_expire_at(e)[0] = when_ms
             table_expiry_changed(k, True, True, when_ms)
         return
-    fresh = entry_new(k.part, k.ptr, k.len, entry_vlen(e), e.head & 0xFF, when_ms >= 0)
+    fresh = entry_twin(k.part, e, k.ptr, k.len, when_ms >= 0)
     if when_ms >= 0:
         entry_expire_at(fresh)[0] = when_ms
-    memcpy(entry_value(fresh), entry_value(e), entry_vlen(e))
+    if entry_type(e) != TYPE_STRING:
+        value_ptr(fresh)[0] = value_ptr(e)[0]
+        value_ptr(e)[0] = NULL
     key_put(c, k, fresh)
     fresh.head = (fresh.head & 0xFF) | (lru << 8)
 
 
 # ---- active expiry
 
+cdef enum:
+    DUE_MAX = 64
+    FIELDS_LOOKED_AT = 4096        # of one hash under one hold of the lock
+
 cdef struct Sweep:
     i64 now_ms
     u32 found
-    u32 live
     i64 next_ms
-    Entry* due[64]
+    Entry* due[DUE_MAX]
+
+cdef Ctx cron_ctx                  # of the control thread: what expires by itself has no client
+cdef Session cron_session
 
 
 cdef void sweep_visit(void* arg, Entry* e) noexcept nogil:
     cdef Sweep* s = <Sweep*>arg
-    cdef i64 at
-    if not e.flags & E_EXPIRE:
+    cdef i64 at = NEVER
+    if not e.flags & (E_EXPIRE | E_FIELDS):
         return
-    at = entry_expire(e)
-    if at <= s.now_ms and s.found < 64:
+    if e.flags & E_EXPIRE:
+        at = entry_expire(e)
+    if e.flags & E_FIELDS and type_ops[entry_type(e)].next_expire(e) < at:
+        at = type_ops[entry_type(e)].next_expire(e)
+    if at <= s.now_ms and s.found < DUE_MAX:
         s.due[s.found] = e
         s.found += 1
     elif at < s.next_ms:
         s.next_ms = at
 
 
+cdef u64 sweep_entry(Ctx* c, Key* k, Sweep* s) noexcept nogil:
+    """An entry that is due: the key goes, or those of its fields that have expired. 1 if the key went by its own time."""
+    cdef Entry* e = k.entry
+    cdef i64 budget = FIELDS_LOOKED_AT
+    if e.flags & E_EXPIRE and entry_expire(e) <= s.now_ms:
+        key_delete(c, k)
+        notify(c, N_EXPIRED, b"expired", k)
+        return 1
+    type_ops[entry_type(e)].expire(c, k, &budget)
+    if table_find(k) != NULL and k.entry.flags & E_FIELDS:
+        e = k.entry
+        if type_ops[entry_type(e)].next_expire(e) < s.next_ms:
+            s.next_ms = type_ops[entry_type(e)].next_expire(e)
+    return 0
+
+
 cdef u64 sweep_slot(Partition* p, u32 db, u32 slot, i64 now_ms, u64* position) noexcept nogil:
     """Delete what has expired in up to 64 buckets of one slot, from *position on (0 again at the end)."""
     cdef Sweep s
     cdef Key k
+    cdef char name[512]
     cdef u64 gone = 0, at = position[0]
     cdef u32 rounds, i
     cdef bint whole = at == 0
     cdef Table* t
     s.now_ms = now_ms
-    s.next_ms = 0x7FFFFFFFFFFFFFFF
+    s.next_ms = NEVER
     for rounds in range(64):
         t = store.dbs[db].slots[slot]
         if t == NULL:
@@ -258,14 +328,15 @@ cdef u64 sweep_slot(Partition* p, u32 db, u32 slot, i64 now_ms, u64* position) n
         for i in range(s.found):
             k.ptr = entry_key(s.due[i])
             k.len = entry_klen(s.due[i])
+            if k.len <= sizeof(name):      # the events name the key after its entry has gone
+                memcpy(name, k.ptr, k.len)
+                k.ptr = name
             k.hash = hash_bytes(k.ptr, k.len)
             k.slot = slot
             k.db = db
             k.part = p
             if table_find(&k) == s.due[i]:
-                table_remove(&k)
-                entry_free(p, s.due[i])
-                gone += 1
+                gone += sweep_entry(&cron_ctx, &k, &s)
         if at >> 32:
             t = store.dbs[db].slots[slot]
             if t != NULL and whole:
@@ -286,10 +357,13 @@ def expire_cycle(i64 now_ms, i64 budget_us) -> int:
     global expired_keys_active
     with nogil:
         stop = mono_us() + budget_us
+        cron_ctx.now_ms = now_ms
+        cron_ctx.session = &cron_session
         for db in range(store.ndbs):
+            cron_ctx.db = db
             for i in range(store.nparts):
                 p = &store.parts[i]
-                if p.db_expires[db] == 0:
+                if p.db_expires[db] == 0 and p.db_fields[db] == 0:
                     continue
                 slot = i << store.part_shift
                 last = slot + (1 << store.part_shift)
@@ -375,6 +449,7 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
     lock(&k.part.lock)
     if table_find(&k) != NULL:
         key_delete(c, &k)
+        notify(c, N_EVICTED, b"evicted", &k)
         atomic_add64(&evicted_keys, 1, RELAXED)
     unlock(&k.part.lock)
     return True

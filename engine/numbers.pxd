@@ -3,6 +3,7 @@ from engine.defs cimport *
 
 cdef bint parse_i64_slow(const char* p, size_t n, i64* out) noexcept nogil
 cdef bint parse_long_double(const char* p, size_t n, long double* out) noexcept nogil
+cdef bint parse_double(const char* p, size_t n, double* out) noexcept nogil
 cdef int write_long_double(char* buf, size_t cap, long double v) noexcept nogil
 
 

@@ -12,11 +12,12 @@
 # the table has grown since, which is what gives SCAN its guarantee (see table_scan).
 #
 # An entry is one block: header, [8 bytes of lengths if E_BIG], [8 bytes of expiry if E_EXPIRE], key, value. A string's
-# value is its bytes, or an int64 (ENC_INT); other types keep a pointer there, 8-aligned.
+# value is its bytes, or an int64 (ENC_INT); other types keep the address of their value there, 8-aligned.
 from libc.string cimport memcpy, memcmp
 from engine.defs cimport *
 from engine.arena cimport Arena, arena_usable
 from engine.hashing cimport SLOTS
+from engine.rdbio cimport RdbOut, RdbIn
 
 cdef enum:
     TYPE_STRING = 0
@@ -29,15 +30,23 @@ cdef enum:
     ENC_RAW = 0            # a string that OBJECT ENCODING calls raw
     ENC_INT = 1
     ENC_EMBSTR = 2
+    ENC_LISTPACK = 3
+    ENC_HASHTABLE = 4
+    ENC_INTSET = 5
+    ENC_SKIPLIST = 6
+    ENC_QUICKLIST = 7
+    ENC_STREAM = 8
 
     E_EXPIRE = 1           # 8 bytes of expiry follow the header
     E_BIG = 2              # key or value too long for the header's own lengths
+    E_FIELDS = 4           # a hash that has fields with an expiry
 
     BUCKET_SLOTS = 7
     BUCKET_CHAINED = 0x80
     SEGMENT_BUCKETS = 64
     CELL_TAG = 7           # low bits of a cell; bit 0: the entry has an expiry
     CELL_EXPIRE = 1
+    CELL_FIELDS = 2        # bit 1: the entry is a hash with fields that expire (E_FIELDS)
 
     EMBSTR_MAX = 44        # longest string value that OBJECT ENCODING calls embstr
     CACHE_LINE = 64
@@ -73,8 +82,13 @@ cdef struct Partition:     # the lock's line is its own
     Arena arena
     u64* db_keys           # per database
     u64* db_expires
+    u64* db_fields         # hashes with fields that expire
     Table* free_tables     # tables are only ever reused as tables: workers prefetch through them unlocked
-    char pad1[40]
+    void* watches          # Watch*: keys that sessions watch (events.pxd)
+    void* waits            # WaitTable*: clients that wait for keys (blocking.pxd)
+    Entry** doomed         # entries whose large values are freed a piece at a time (values_free_some)
+    u32 doomed_n
+    u32 doomed_cap
 
 cdef struct Db:
     Table* slots[SLOTS]
@@ -101,8 +115,48 @@ cdef struct Key:           # a key of the command under way, and where it was fo
     u32 place              # of the cell in bucket
     u32 pad
 
+# What a type other than string tells the rest about its values. Its family's module fills in type_ops[TYPE_…] at import.
+# `e` is an entry of that type; its value is value_ptr(e)[0], a block of the partition's arena.
+cdef struct Element:               # one element of a value, as `walk` shows it
+    const char* s                  # list element, member, field
+    size_t n
+    const char* v                  # a hash's value
+    size_t vn
+    double score
+    i64 expire_ms                  # of a hash's field, -1: none
+
+ctypedef bint (*element_fn)(void* arg, Element* el) noexcept nogil     # False: stop
+
+cdef struct TypeOps:
+    # frees blocks of the value, at most about *budget of them (counted down); True when nothing is left. The value stays
+    # fit to be freed further, not to be read.
+    bint (*free)(Arena* a, Entry* e, i64* budget) noexcept nogil
+    u64 (*blocks)(Entry* e) noexcept nogil                 # how many blocks `free` would free, about
+    u64 (*length)(Entry* e) noexcept nogil                 # elements
+    u64 (*bytes)(Entry* e, i64 samples) noexcept nogil     # arena bytes of the value without the entry; 0: look at all
+    void* (*copy)(Arena* to, Entry* e) noexcept nogil      # the value again, in another arena
+    void (*walk)(Entry* e, element_fn fn, void* arg) noexcept nogil    # streams: not set, see streams
+    i64 (*next_expire)(Entry* e) noexcept nogil            # of E_FIELDS: no field expires before this, ms; else NULL
+    # deletes fields that have expired, at most about *budget looked at (counted down), with events; may delete the key
+    void (*expire)(void* ctx, Key* k, i64* budget) noexcept nogil
+    int (*rdb_type)(Entry* e) noexcept nogil               # RDB_TYPE_… that save will write
+    void (*save)(RdbOut* o, Entry* e) noexcept nogil       # RDB form of the value, without the type byte
+
+# Reads a value of an RDB type: its address, or NULL (with in_.bad set and nothing left behind). enc: the encoding of the
+# entry; flags: E_FIELDS where that is due. An empty collection is bad. All that is read is checked to the last byte.
+ctypedef void* (*load_fn)(Arena* a, RdbIn* in_, int rdb_type, int* enc, u32* flags, i64 now_ms) noexcept nogil
+
+cdef struct LoadOps:
+    load_fn load               # NULL: no such type
+    int type_                  # TYPE_…
+
+cdef TypeOps type_ops[16]      # by TYPE_…
+cdef LoadOps load_ops[32]      # by RDB_TYPE_…
 cdef Store store
 
+cdef void entry_free_now(Partition* p, Entry* e) noexcept nogil
+cdef u32 doomed_free_some(Partition* p, i64 budget) noexcept nogil
+cdef void entry_set_fields(Key* k, bint any, i64 next_ms) noexcept nogil
 cdef Entry* table_find(Key* k) noexcept nogil
 cdef void table_insert(Key* k, Entry* e) noexcept nogil
 cdef void table_remove(Key* k) noexcept nogil
@@ -166,6 +220,11 @@ cdef inline char* entry_value(Entry* e) noexcept nogil:
     return p
 
 
+cdef inline void** value_ptr(Entry* e) noexcept nogil:
+    """Where an entry that is no string keeps the address of its value."""
+    return <void**>(<char*>(((<uintptr_t>(entry_key(e) + entry_klen(e))) + 7) & ~<uintptr_t>7))
+
+
 cdef inline i64* entry_expire_at(Entry* e) noexcept nogil:
     return <i64*>(<char*>e + 8 + ((e.flags & 2) << 2))
 
@@ -178,7 +237,7 @@ cdef inline i64 entry_expire(Entry* e) noexcept nogil:
 
 
 cdef inline u64 cell_of(Entry* e) noexcept nogil:
-    return <u64>e | (e.flags & E_EXPIRE)
+    return <u64>e | (e.flags & E_EXPIRE) | ((e.flags & E_FIELDS) >> 1)
 
 
 cdef inline Entry* cell_entry(u64 cell) noexcept nogil:

@@ -1,6 +1,6 @@
 # slotring: data plane
 """Tables of a slot, entries, partitions; see store.pxd for the layout."""
-from libc.stdlib cimport calloc, malloc, free, abort
+from libc.stdlib cimport calloc, malloc, realloc, free, abort
 from libc.string cimport memcpy, memcmp, memset
 from engine.defs cimport *
 from engine.lock cimport lock, unlock
@@ -20,7 +20,10 @@ cdef enum:
     GROW_NUM = 12
     GROW_DEN = 2
     SHRINK_KEYS = 2
+    DOOM_PIECE = 1024          # blocks freed under one hold of a partition's lock
+    DOOM_BLOCKS_MIN = 64       # a value of more blocks is freed in pieces
 
+cdef u64 doomed_count = 0
 cdef u32 trims = 0
 cdef i64 NEVER = 0x7FFFFFFFFFFFFFFF
 
@@ -53,9 +56,71 @@ cdef Entry* entry_new(Partition* p, const char* key, size_t klen, size_t vlen, u
     return e
 
 
-cdef void entry_free(Partition* p, Entry* e) noexcept nogil:
-    """Free an entry."""
+cdef void entry_free_now(Partition* p, Entry* e) noexcept nogil:
+    """Free an entry and its value, however large."""
+    cdef i64 budget = NEVER
+    if entry_type(e) != TYPE_STRING and value_ptr(e)[0] != NULL:
+        type_ops[entry_type(e)].free(&p.arena, e, &budget)
     arena_free(&p.arena, e)
+
+
+cdef void entry_free(Partition* p, Entry* e) noexcept nogil:
+    """Free an entry that no table points to. A value of many blocks is left to doomed_free_some."""
+    cdef u32 cap
+    cdef Entry** more
+    if likely(entry_type(e) == TYPE_STRING) or value_ptr(e)[0] == NULL:
+        arena_free(&p.arena, e)
+        return
+    if type_ops[entry_type(e)].blocks(e) <= DOOM_BLOCKS_MIN:
+        entry_free_now(p, e)
+        return
+    if p.doomed_n == p.doomed_cap:
+        cap = p.doomed_cap * 2 + 8
+        more = <Entry**>realloc(p.doomed, cap * sizeof(Entry*))
+        if more == NULL:
+            entry_free_now(p, e)
+            return
+        p.doomed = more
+        p.doomed_cap = cap
+    p.doomed[p.doomed_n] = e
+    p.doomed_n += 1
+    atomic_add64(&doomed_count, 1, RELAXED)
+
+
+cdef u32 doomed_free_some(Partition* p, i64 budget) noexcept nogil:
+    """Under the partition's lock: free about `budget` blocks of large deleted values; returns how many ended."""
+    cdef u32 ended = 0
+    cdef Entry* e
+    while p.doomed_n and budget > 0:
+        e = p.doomed[p.doomed_n - 1]
+        if not type_ops[entry_type(e)].free(&p.arena, e, &budget):
+            break
+        arena_free(&p.arena, e)
+        p.doomed_n -= 1
+        ended += 1
+    if p.doomed_n == 0 and p.doomed != NULL:
+        free(p.doomed)
+        p.doomed = NULL
+        p.doomed_cap = 0
+    atomic_sub64(&doomed_count, ended, RELAXED)
+    return ended
+
+
+cdef void entry_set_fields(Key* k, bint any, i64 next_ms) noexcept nogil:
+    """Say of the hash that was found whether it has fields that expire, the first of them not before next_ms."""
+    cdef Entry* e = k.entry
+    if any:
+        if not e.flags & E_FIELDS:
+            e.flags |= E_FIELDS
+            k.part.db_fields[k.db] += 1
+        if next_ms < k.table.next_expire:
+            k.table.next_expire = next_ms
+    elif e.flags & E_FIELDS:
+        e.flags &= <u8>~E_FIELDS
+        k.part.db_fields[k.db] -= 1
+    if k.cell == NULL:
+        table_find(k)
+    k.cell[0] = cell_of(e)
 
 
 # ---- buckets
@@ -307,6 +372,9 @@ cdef void table_insert(Key* k, Entry* e) noexcept nogil:
     k.cell = NULL
     if e.flags & E_EXPIRE:
         table_expiry_changed(k, False, True, entry_expire(e))
+    if unlikely(e.flags & E_FIELDS):
+        p.db_fields[k.db] += 1
+        t.next_expire = 0
 
 
 cdef void table_free(Partition* p, u32 db, Table* t) noexcept nogil:
@@ -356,10 +424,12 @@ cdef void table_remove(Key* k) noexcept nogil:
     t.count -= 1
     t.bytes -= arena_usable(k.entry)
     p.db_keys[k.db] -= 1
+    if unlikely(k.entry.flags & E_FIELDS):
+        p.db_fields[k.db] -= 1
     if had:
         t.expires -= 1
         p.db_expires[k.db] -= 1
-        if t.expires == 0:
+        if t.expires == 0 and not p.db_fields[k.db]:
             t.next_expire = NEVER
     if t.count == 0:
         store.dbs[k.db].slots[k.slot] = NULL
@@ -396,7 +466,7 @@ cdef void table_expiry_changed(Key* k, bint had, bint has, i64 when_ms) noexcept
     elif had:
         t.expires -= 1
         k.part.db_expires[k.db] -= 1
-        if t.expires == 0:
+        if t.expires == 0 and not k.part.db_fields[k.db]:
             t.next_expire = NEVER
 
 
@@ -409,7 +479,7 @@ cdef void table_drop(Partition* p, u32 db, Table* t) noexcept nogil:
         while b != NULL:
             bits = b.bits & bucket_full_bits(b)
             while bits:
-                entry_free(p, cell_entry(b.cells[ctz32(bits)]))
+                entry_free_now(p, cell_entry(b.cells[ctz32(bits)]))
                 bits &= bits - 1
             b = bucket_next(b)
     table_free(p, db, t)
@@ -558,6 +628,7 @@ def create(int partitions, int databases) -> None:
         arena_init(&store.parts[i].arena)
         store.parts[i].db_keys = <u64*>calloc((databases + 7) // 8 * 8, 8)
         store.parts[i].db_expires = <u64*>calloc((databases + 7) // 8 * 8, 8)
+        store.parts[i].db_fields = <u64*>calloc((databases + 7) // 8 * 8, 8)
     store.dbs = <Db**>calloc(databases, sizeof(Db*))
     for i in range(<u32>databases):
         store.dbs[i] = <Db*>calloc(1, sizeof(Db))
@@ -596,6 +667,39 @@ def used_exact() -> int:
 def counts(int db) -> tuple:
     """(keys, keys with an expiry) of a database."""
     return store_count(db), store_expires(db)
+
+
+def field_expiring(int db) -> int:
+    """Hashes of a database that have fields with an expiry."""
+    cdef u32 i
+    cdef u64 n = 0
+    for i in range(store.nparts):
+        n += store.parts[i].db_fields[db]
+    return n
+
+
+def doomed() -> int:
+    """Large values that are deleted and not yet freed."""
+    return atomic_load64(&doomed_count, RELAXED)
+
+
+def free_doomed(i64 budget_us) -> int:
+    """Free large deleted values for at most about budget_us; returns how many ended. One thread at a time."""
+    cdef i64 stop
+    cdef u32 i
+    cdef u64 ended = 0
+    cdef Partition* p
+    if not doomed_count:
+        return 0
+    with nogil:
+        stop = mono_us() + budget_us
+        for i in range(store.nparts):
+            p = &store.parts[i]
+            while p.doomed_n and mono_us() < stop:
+                lock(&p.lock)
+                ended += doomed_free_some(p, DOOM_PIECE)
+                unlock(&p.lock)
+    return ended
 
 
 assert sizeof(Entry) == 8 and sizeof(Bucket) == 64 and sizeof(Table) == 56, sizeof(Table)

@@ -6,7 +6,8 @@ from engine.defs cimport *
 from engine.store cimport *
 from engine.command cimport Ctx, Arg, register, arg_is, ctx_random, S_NO_TOUCH
 from engine.glob cimport glob_match, glob_slot
-from engine.keyspace cimport (entry_copy, expire_if_needed, idle_or_freq, key_delete, key_init,
+from engine.events cimport *
+from engine.keyspace cimport (entry_copy, entry_move, expire_if_needed, idle_or_freq, key_delete, key_init,
                               key_put, lfu_policy, lookup, lookup_read, lookup_write)
 from engine.lock cimport lock, unlock
 from engine.multikey cimport KEY_BATCH, keys_batch
@@ -188,7 +189,12 @@ cdef void cmd_type(Ctx* c) noexcept nogil:
 
 cdef void move_entry(Ctx* c, Key* src, Key* dst, Entry* e) noexcept nogil:
     """Put a copy of src's entry at dst (looked up), then delete src."""
-    key_put(c, dst, entry_copy(dst.part, e, dst.ptr, dst.len))
+    if dst.part == src.part:
+        key_put(c, dst, entry_move(dst.part, e, dst.ptr, dst.len))
+    else:
+        key_put(c, dst, entry_copy(dst.part, e, dst.ptr, dst.len))
+    key_modified(c, dst)
+    key_ready(c, dst)
     if table_find(src) != NULL:            # the slot may have changed: find it again
         key_delete(c, src)
     c.dirty += 1
@@ -249,6 +255,8 @@ cdef void cmd_copy(Ctx* c) noexcept nogil:
         dst.db = db
         if lookup_write(c, &dst) == NULL or replace:
             key_put(c, &dst, entry_copy(dst.part, e, dst.ptr, dst.len))
+            key_modified(c, &dst)
+            key_ready(c, &dst)
             c.dirty += 1
             reply_int(c.out, 1)
             return
@@ -318,6 +326,7 @@ cdef void cmd_swapdb(Ctx* c) noexcept nogil:
         p = &store.parts[i]
         p.db_keys[a], p.db_keys[b] = p.db_keys[b], p.db_keys[a]
         p.db_expires[a], p.db_expires[b] = p.db_expires[b], p.db_expires[a]
+        p.db_fields[a], p.db_fields[b] = p.db_fields[b], p.db_fields[a]
     c.dirty += 1
     reply_ok(c.out)
 
@@ -369,6 +378,7 @@ cdef u64 flush_db(u32 db, bint later) noexcept nogil:
     for i in range(store.nparts):
         store.parts[i].db_keys[db] = 0
         store.parts[i].db_expires[db] = 0
+        store.parts[i].db_fields[db] = 0
     if job != NULL:
         job.db = db
         job.n = n

@@ -1,0 +1,180 @@
+# slotring: data plane
+"""Keyspace notifications, watched keys, keys that became ready; see events.pxd."""
+from libc.stdlib cimport malloc, free, abort
+from libc.string cimport memcpy, memcmp, strlen
+from engine.defs cimport *
+from engine.blocking cimport Ready, WaitNode, WaitTable, WAIT_BUCKETS
+from engine.hashing cimport key_slot
+from engine.lock cimport lock, unlock
+from engine.store cimport *
+
+cdef extern from "<stdio.h>" nogil:
+    int snprintf(char*, size_t, const char*, ...)
+
+hook_publish = NULL
+
+
+cdef void notify_slow(Ctx* c, u32 event_class, const char* event, Key* k) noexcept nogil:
+    """Publish an event on the key's channel and on the event's."""
+    cdef char small[256]
+    cdef char* text = small
+    cdef size_t n, word = strlen(event)
+    if hook_publish == NULL:
+        return
+    if conf.notify & N_KEYSPACE:
+        if k.len + 40 > sizeof(small):
+            text = <char*>malloc(k.len + 40)
+            if text == NULL:
+                return
+        n = <size_t>snprintf(text, 40, b"__keyspace@%u__:", <unsigned>k.db)
+        memcpy(text + n, k.ptr, k.len)
+        hook_publish(c, text, n + k.len, event, word)
+        if text != small:
+            free(text)
+    if conf.notify & N_KEYEVENT:
+        n = <size_t>snprintf(small, sizeof(small), b"__keyevent@%u__:%s", <unsigned>k.db, event)
+        hook_publish(c, small, n, k.ptr, k.len)
+
+
+# ---- WATCH
+
+cdef inline bint watch_is(Watch* w, Key* k) noexcept nogil:
+    return w.hash == k.hash and w.db == k.db and w.klen == k.len and not memcmp(w.key, k.ptr, k.len)
+
+
+cdef void watch_hit(Key* k) noexcept nogil:
+    """Fail the transactions of all sessions that watch a key."""
+    cdef Watch* w = <Watch*>k.part.watches
+    cdef Key look
+    while w != NULL:
+        if watch_is(w, k):
+            if w.expired:
+                look = k[0]
+                if table_find(&look) == NULL:      # what had expired before WATCH is gone now: no change
+                    w.expired = 0
+                    w = w.next
+                    continue
+            atomic_store32(&w.session.cas_dirty, 1, RELEASE)
+        w = w.next
+
+
+cdef void watch_place(Watch* w, Key* k) noexcept nogil:
+    """The key of a watch, looked up."""
+    k.ptr = w.key
+    k.len = w.klen
+    k.hash = w.hash
+    k.slot = key_slot(w.key, w.klen)
+    k.db = w.db
+    k.part = w.part
+    table_find(k)
+
+
+cdef void watch_hit_db(u32 db, bint only_existing) noexcept nogil:
+    """A whole database changes: fail who watches a key in it (only_existing: one that is there)."""
+    cdef u32 i
+    cdef Watch* w
+    cdef Key k
+    for i in range(store.nparts):
+        w = <Watch*>store.parts[i].watches
+        while w != NULL:
+            if w.db == db:
+                watch_place(w, &k)
+                if k.entry != NULL and w.expired and only_existing:
+                    w.expired = 0
+                elif k.entry != NULL or not only_existing:
+                    atomic_store32(&w.session.cas_dirty, 1, RELEASE)
+            w = w.next
+
+
+cdef void watch_key(Session* s, Key* k, i64 now_ms) noexcept nogil:
+    """WATCH of one key, looked up under its lock; a second time is no news."""
+    cdef Watch* w = <Watch*>s.watches
+    while w != NULL:
+        if watch_is(w, k):
+            return
+        w = w.session_next
+    w = <Watch*>malloc(sizeof(Watch) + k.len)
+    if w == NULL:
+        abort()
+    w.session = s
+    w.part = k.part
+    w.hash = k.hash
+    w.db = k.db
+    w.klen = <u32>k.len
+    memcpy(w.key, k.ptr, k.len)
+    table_find(k)
+    w.expired = k.entry != NULL and k.entry.flags & E_EXPIRE and entry_expire(k.entry) <= now_ms
+    w.prev = NULL
+    w.next = <Watch*>k.part.watches
+    if w.next != NULL:
+        w.next.prev = w
+    k.part.watches = w
+    w.session_next = <Watch*>s.watches
+    s.watches = w
+
+
+cdef void unwatch_all(Session* s, bint locked) noexcept nogil:
+    """Forget a session's watches. locked: the caller holds the partitions of all of them."""
+    cdef Watch* w = <Watch*>s.watches
+    cdef Watch* following
+    s.watches = NULL
+    while w != NULL:
+        following = w.session_next
+        if not locked:
+            lock(&w.part.lock)
+        if w.prev != NULL:
+            w.prev.next = w.next
+        else:
+            w.part.watches = w.next
+        if w.next != NULL:
+            w.next.prev = w.prev
+        if not locked:
+            unlock(&w.part.lock)
+        free(w)
+        w = following
+    s.cas_dirty = 0
+
+
+cdef bint watch_failed(Session* s, i64 now_ms) noexcept nogil:
+    """At EXEC, with the partitions of all watched keys held: did one of them change, or expire?"""
+    cdef Watch* w = <Watch*>s.watches
+    cdef Key k
+    if atomic_load32(&s.cas_dirty, ACQUIRE):
+        return True
+    while w != NULL:
+        if not w.expired:
+            watch_place(w, &k)
+            if k.entry != NULL and k.entry.flags & E_EXPIRE and entry_expire(k.entry) <= now_ms:
+                return True
+        w = w.session_next
+    return False
+
+
+# ---- keys that clients wait for
+
+cdef void ready_slow(Ctx* c, Key* k) noexcept nogil:
+    """Note a key that has waiting clients, to be served when the command has ended."""
+    cdef WaitNode* n = (<WaitTable*>k.part.waits).first[k.hash & (WAIT_BUCKETS - 1)]
+    cdef Ready* r = <Ready*>c.ready_last
+    while n != NULL:
+        if n.hash == k.hash and n.db == k.db and n.klen == k.len and not memcmp(n.key, k.ptr, k.len):
+            break
+        n = n.next
+    else:
+        return
+    if c.no_ready or (r != NULL and r.hash == k.hash and r.db == k.db):
+        return
+    r = <Ready*>malloc(sizeof(Ready) + k.len)
+    if r == NULL:
+        abort()
+    r.next = NULL
+    r.db = k.db
+    r.klen = <u32>k.len
+    r.hash = k.hash
+    r.slot = k.slot
+    memcpy(r.key, k.ptr, k.len)
+    if c.ready_last != NULL:
+        (<Ready*>c.ready_last).next = r
+    else:
+        c.ready = r
+    c.ready_last = r

@@ -125,6 +125,7 @@ cdef void block_on(Ctx* c, i64 first, i64 n, i64 step, i64 timeout_ms, u32 flags
     b.deadline_us = (c.now_ms + timeout_ms) * 1000 if timeout_ms else 0
     b.still = 0
     b.resp = c.resp
+    b.worker = c.session.worker
     b.db = c.db
     b.n_nodes = <u32>n
     for i in range(n):

@@ -27,11 +27,13 @@ cdef enum:
     F_MOVABLEKEYS = 131072
     F_ALLOW_BUSY = 262144
     F_CONTAINER = 524288       # has subcommands (not shown)
+    F_IMMEDIATE = 1048576      # runs inside MULTI instead of being queued (not shown)
 
     LOCK_NONE = 0              # the function takes what it needs
     LOCK_KEY = 1               # the partition of the one key
     LOCK_KEYS = 2              # the partitions of all keys, ascending
     LOCK_ALL = 3
+    LOCK_SELF = 4              # takes partitions one by one itself, unless c.held (a transaction holds all)
 
     COMMANDS_MAX = 512
     COMMAND_HASH = 2048        # places of the name table, a power of two
@@ -46,6 +48,8 @@ cdef struct Session:           # what a connection is to the commands
     u32 resp
     u32 flags
     u32 cas_dirty              # a watched key changed (other threads set it)
+    u32 worker                 # the thread that serves it
+    u32 watched                # how many keys it watches
     void* watches              # Watch*, see events.pxd
     void* blocked              # Blocked*, see blocking.pxd: the session waits
 

@@ -11,7 +11,8 @@ FLAG_NAMES = {
     "no_async_loading": F_NO_ASYNC_LOADING, "no_multi": F_NO_MULTI,
     "movablekeys": F_MOVABLEKEYS, "allow_busy": F_ALLOW_BUSY,
 }
-LOCKS = {"none": LOCK_NONE, "key": LOCK_KEY, "keys": LOCK_KEYS, "all": LOCK_ALL}
+LOCKS = {"none": LOCK_NONE, "key": LOCK_KEY, "keys": LOCK_KEYS, "all": LOCK_ALL,
+         "self": LOCK_SELF}
 
 # name -> row, for COMMAND and statistics: id, name, arity, flags, keys, handler, about
 rows = {}
@@ -83,6 +84,8 @@ cdef object register(str name, int arity, str flags, tuple keys, cmd_fn fn, dict
     for word in flags.split():
         if word.startswith("lock="):
             c.lock = LOCKS[word[5:]]
+        elif word == "immediate":
+            c.flags |= F_IMMEDIATE
         else:
             c.flags |= <u64>FLAG_NAMES[word]
             words.append(word)

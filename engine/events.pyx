@@ -3,7 +3,7 @@
 from libc.stdlib cimport malloc, free, abort
 from libc.string cimport memcpy, memcmp, strlen
 from engine.defs cimport *
-from engine.blocking cimport Ready, WaitNode, WaitTable, WAIT_BUCKETS
+from engine.blocking cimport Ready, WaitNode, WaitTable, WAIT_BUCKETS, WAIT_ON_DELETE
 from engine.hashing cimport key_slot
 from engine.lock cimport lock, unlock
 from engine.store cimport *
@@ -12,6 +12,33 @@ cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
 hook_publish = NULL
+cdef u64 watched_keys = 0
+cdef u64 watching_sessions = 0
+
+
+def watching() -> tuple:
+    """(sessions that watch keys, keys they watch)."""
+    return watching_sessions, watched_keys
+
+
+def waiting_keys() -> tuple:
+    """(keys that clients wait for, those of them where a deletion ends the wait too)."""
+    cdef u32 i, k
+    cdef WaitTable* t
+    cdef WaitNode* n
+    found = {}
+    for i in range(store.nparts):
+        lock(&store.parts[i].lock)
+        t = <WaitTable*>store.parts[i].waits
+        if t != NULL:
+            for k in range(WAIT_BUCKETS):
+                n = t.first[k]
+                while n != NULL:
+                    key = (n.db, n.key[:n.klen])
+                    found[key] = found.get(key, 0) | (n.blocked.flags & WAIT_ON_DELETE)
+                    n = n.next
+        unlock(&store.parts[i].lock)
+    return len(found), sum(1 for flags in found.values() if flags)
 
 
 cdef void notify_slow(Ctx* c, u32 event_class, const char* event, Key* k) noexcept nogil:
@@ -111,6 +138,10 @@ cdef void watch_key(Session* s, Key* k, i64 now_ms) noexcept nogil:
     k.part.watches = w
     w.session_next = <Watch*>s.watches
     s.watches = w
+    s.watched += 1
+    atomic_add64(&watched_keys, 1, RELAXED)
+    if s.watched == 1:
+        atomic_add64(&watching_sessions, 1, RELAXED)
 
 
 cdef void unwatch_all(Session* s, bint locked) noexcept nogil:
@@ -118,6 +149,10 @@ cdef void unwatch_all(Session* s, bint locked) noexcept nogil:
     cdef Watch* w = <Watch*>s.watches
     cdef Watch* following
     s.watches = NULL
+    if w != NULL:
+        atomic_sub64(&watched_keys, s.watched, RELAXED)
+        atomic_sub64(&watching_sessions, 1, RELAXED)
+        s.watched = 0
     while w != NULL:
         following = w.session_next
         if not locked:

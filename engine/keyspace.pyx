@@ -126,6 +126,7 @@ cdef void set_string(Ctx* c, Key* k, const char* p, size_t n, i64 expire_ms, bin
         expire_ms = entry_expire(e)
     if enc != ENC_INT and string_embeds(k.len, n, False):
         enc = ENC_EMBSTR
+    key_modified(c, k)
     if e != NULL:
         big = k.len > 255 or vlen > 65535
         if (entry_type(e) == TYPE_STRING and (expire_ms >= 0) == <bint>(e.flags & E_EXPIRE)
@@ -162,6 +163,7 @@ cdef void set_integer(Ctx* c, Key* k, i64 v) noexcept nogil:
     cdef Entry* e = k.entry
     cdef char tmp[24]
     if e != NULL and entry_enc(e) == ENC_INT and entry_type(e) == TYPE_STRING:
+        key_modified(c, k)
         memcpy(entry_value(e), &v, 8)
         return
     set_string(c, k, tmp, write_i64(tmp, v), -1, True)
@@ -178,6 +180,7 @@ cdef char* string_writable(Ctx* c, Key* k, size_t n) noexcept nogil:
     cdef size_t have = 0, need, slack
     cdef i64 expire_ms = -1
     cdef bint big = k.len > 255 or n > 65535
+    key_modified(c, k)
     if e != NULL:
         have = string_value(e, tmp, &old)
         expire_ms = entry_expire(e)
@@ -244,6 +247,7 @@ cdef void key_expire_at(Ctx* c, Key* k, i64 when_ms) noexcept nogil:
     cdef Entry* e = k.entry
     cdef Entry* fresh
     cdef u32 lru = e.head >> 8
+    key_modified(c, k)
     if <bint>(e.flags & E_EXPIRE) == (when_ms >= 0):
         if when_ms >= 0:
             entry_expire_at(e)[0] = when_ms
@@ -422,7 +426,7 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
             if store_expires(db) if only_volatile else store_count(db):
                 break
             db = (db + 1) % store.ndbs
-        if store_random(db, &k, ctx_random(c)) == NULL:
+        if store_random(db, &k, ctx_random(c), False) == NULL:
             continue
         bits = k.bucket.bits & (0x3F if k.bucket.bits & BUCKET_CHAINED else 0x7F)
         while bits:

@@ -7,7 +7,7 @@
 # row["keynum"] has the three numbers for COMMAND.
 from engine.defs cimport *
 from engine.store cimport *
-from engine.command cimport Ctx
+from engine.command cimport Ctx, Command, Arg
 
 cdef enum:
     KEY_BATCH = 16                 # keys looked ahead at once
@@ -22,6 +22,8 @@ cdef void parts_clear(PartSet* s) noexcept nogil
 cdef void parts_lock(PartSet* s) noexcept nogil
 cdef void parts_unlock(PartSet* s) noexcept nogil
 cdef i64 keys_batch(Ctx* c, i64 first, i64 end, i64 step, Key* keys) noexcept nogil
+# adds the partitions of all keys of a command; False: they cannot be told, lock everything
+cdef bint command_parts(PartSet* s, Command* cmd, Arg* argv, i64 argc) noexcept nogil
 cdef object row_keynum(dict row, int count_at, int first, int step)
 
 

@@ -2,12 +2,16 @@
 """Batches of keys and sets of partitions; see multikey.pxd."""
 from engine.defs cimport *
 from engine.store cimport *
-from engine.command cimport Ctx, commands
+from libc.stdlib cimport malloc, free
+from engine.command cimport Ctx, Command, Arg, commands, LOCK_NONE, LOCK_KEYS
+from engine.hashing cimport key_slot
+from engine.numbers cimport parse_i64
 from engine.keyspace cimport key_init
 from engine.lock cimport lock, unlock
 
 cdef enum:
     PREFETCH_KEYS_MIN = 3          # fewer keys: the walk ahead costs more than it saves
+    PLACES = 64                    # places of keys that get_keys may give without a block of its own
 
 
 cdef void parts_clear(PartSet* s) noexcept nogil:
@@ -84,8 +88,51 @@ cdef i64 keys_batch(Ctx* c, i64 first, i64 end, i64 step, Key* keys) noexcept no
     return n
 
 
+cdef inline void add_key(PartSet* s, Arg* a) noexcept nogil:
+    parts_add(s, part_of(key_slot(a.ptr, a.len)))
+
+
+cdef bint add_odd_keys(PartSet* s, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
+    """Keys that the row's own function finds."""
+    cdef i64 few[PLACES]
+    cdef i64* places = few
+    cdef i64 n = cmd.get_keys(argv, argc, places, PLACES), i
+    if n > PLACES:
+        places = <i64*>malloc(n * sizeof(i64))
+        if places == NULL:
+            return False
+        cmd.get_keys(argv, argc, places, n)
+    for i in range(n):
+        add_key(s, &argv[places[i]])
+    if places != few:
+        free(places)
+    return n >= 0
+
+
+cdef bint command_parts(PartSet* s, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
+    """Add the partitions of a command's keys. What is out of range here is the command's to refuse."""
+    cdef i64 a, last, n
+    cdef u32 special = cmd.special
+    if cmd.first:
+        last = cmd.last if cmd.last >= 0 else argc + cmd.last
+        a = cmd.first
+        while a <= last and a < argc:
+            add_key(s, &argv[a])
+            a += cmd.step
+    if special:
+        a = special & 255
+        if a < argc and parse_i64(argv[a].ptr, argv[a].len, &n) and n > 0:
+            a = (special >> 8) & 255
+            while n > 0 and a < argc:
+                add_key(s, &argv[a])
+                a += (special >> 16) & 255
+                n -= 1
+    return cmd.get_keys == NULL or add_odd_keys(s, cmd, argv, argc)
+
+
 cdef object row_keynum(dict row, int count_at, int first, int step):
-    """Say of a row that argv[count_at] is the number of keys, argv[first] the first."""
+    """Say of a row that argv[count_at] is the number of keys, argv[first] the first; all keys are locked for it."""
+    commands[<int>row["id"]].lock = LOCK_KEYS
     commands[<int>row["id"]].special = SPECIAL_KEYNUM | count_at | first << 8 | step << 16
     row["keynum"] = (count_at, first, step)
     return row

@@ -172,7 +172,7 @@ cdef void entry_free(Partition* p, Entry* e) noexcept nogil
 cdef Bucket* table_bucket_at(Table* t, u32 index) noexcept nogil
 ctypedef void (*scan_fn)(void* arg, Entry* e) noexcept nogil
 cdef u64 table_scan(Table* t, u64 position, scan_fn fn, void* arg) noexcept nogil
-cdef Entry* store_random(u32 db, Key* k, u64 random) noexcept nogil
+cdef Entry* store_random(u32 db, Key* k, u64 random, bint held) noexcept nogil
 
 
 cdef inline Partition* part_of(u32 slot) noexcept nogil:

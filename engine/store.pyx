@@ -519,9 +519,9 @@ cdef u64 table_scan(Table* t, u64 position, scan_fn fn, void* arg) noexcept nogi
     return ((position >> (32 - width)) + 1) << (32 - width)
 
 
-cdef Entry* store_random(u32 db, Key* k, u64 random) noexcept nogil:
+cdef Entry* store_random(u32 db, Key* k, u64 random, bint held) noexcept nogil:
     """A key of the database, each about as likely; NULL if it is empty. Takes no lock and needs
-    none held: the partition chosen is locked, and stays locked if an entry is returned (k.part)."""
+    none held: the partition chosen is locked (unless held: the caller has all), and stays locked if an entry is returned (k.part)."""
     cdef u64 total = store_count(db), target, seen
     cdef u32 i, slot, last, tries, bits, place
     cdef Partition* p
@@ -535,7 +535,8 @@ cdef Entry* store_random(u32 db, Key* k, u64 random) noexcept nogil:
         if target >= p.db_keys[db]:
             target -= p.db_keys[db]
             continue
-        lock(&p.lock)
+        if not held:
+            lock(&p.lock)
         last = (i + 1) << store.part_shift
         slot = i << store.part_shift
         while slot < last:
@@ -546,7 +547,8 @@ cdef Entry* store_random(u32 db, Key* k, u64 random) noexcept nogil:
                 target -= t.count
             slot += 1
         if slot == last:             # it shrank meanwhile
-            unlock(&p.lock)
+            if not held:
+                unlock(&p.lock)
             return NULL
         random = hash_bytes(<const char*>&random, 8)
         for tries in range(4096):
@@ -575,7 +577,8 @@ cdef Entry* store_random(u32 db, Key* k, u64 random) noexcept nogil:
             k.len = entry_klen(k.entry)
             k.hash = hash_bytes(k.ptr, k.len)
             return k.entry
-        unlock(&p.lock)
+        if not held:
+            unlock(&p.lock)
         return NULL
     return NULL
 

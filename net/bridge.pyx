@@ -15,6 +15,9 @@ from engine.conf cimport conf
 from engine.store cimport store
 from net.conn cimport *
 from net.worker cimport *
+from net.txn cimport Txn, txn_free
+from engine.blocking cimport Blocked, blocked_claim, WAITING
+from engine.events cimport unwatch_all, Watch
 from net.uring cimport uring_setup, uring_loop
 from net.epoll cimport epoll_setup, epoll_loop
 
@@ -160,6 +163,11 @@ cdef class Client:
     @property
     def flags(self): return flag_text(self.c)
 
+    def discard(self):
+        """Forget the transaction and the watched keys."""
+        txn_free(self.c)
+        unwatch_all(&self.c.session, False)
+
     def kill(self, after_reply=True):
         """Close this connection, after the reply of the command under way or at once."""
         if after_reply:
@@ -182,8 +190,12 @@ cdef str flag_text(Conn* c):
         text += "c"
     if c.flags & C_UNIX:
         text += "U"
-    if c.flags & C_HELD:
+    if c.flags & (C_HELD | C_BLOCKED):
         text += "b"
+    if c.flags & C_MULTI:
+        text += "x"
+    if c.session.cas_dirty:
+        text += "d"
     if c.session.flags & S_NO_EVICT:
         text += "e"
     if c.session.flags & S_NO_TOUCH:
@@ -413,11 +425,12 @@ def clients() -> list:
                     "qbuf": c.qlen, "qbuf_free": c.qcap - c.qlen, "argv_mem": 0,
                     "rbp": CHUNK_BYTES if c.out.chunks else 0, "rbs": CHUNK_BYTES if c.out.chunks else 0,
                     "obl": 0, "oll": c.out.chunks, "omem": pending,
-                    "tot_mem": sizeof(Conn) + c.qcap + pending,
+                    "tot_mem": sizeof(Conn) + c.qcap + pending + c.queued_bytes,
                     "cmd": commands[c.last_cmd].name[:commands[c.last_cmd].name_len]
                            if c.last_cmd < commands_used else b"NULL",
                     "lib_name": get_text(&c.lib_name), "lib_ver": get_text(&c.lib_ver),
                     "tot_net_in": c.net_in, "tot_net_out": c.net_out, "tot_cmds": c.commands,
+                    "multi": c.queued, "multi_mem": c.queued_bytes, "watch": c.session.watched,
                     "flags": flag_text(c), "user": b"default", "capa": ""})
             c = c.next
     found.sort(key=lambda row: row["id"])
@@ -436,6 +449,29 @@ def kill_client(u64 id) -> bool:
                 return True
             c = c.next
     return False
+
+
+def unblock(u64 id, bint error) -> bool:
+    """CLIENT UNBLOCK: end the wait of a connection's command; False if none of that id waits."""
+    cdef u32 i
+    cdef Conn* c
+    cdef Blocked* b
+    for i in range(nworkers):
+        c = workers[i].conns
+        while c != NULL:
+            b = <Blocked*>c.session.blocked
+            if c.session.id == id and b != NULL and not c.flags & C_CLOSING and blocked_claim(b):
+                if b.session_id == id:
+                    post(workers[i], MSG_UNBLOCK, 1 if error else 0, c, id, NULL, 0)
+                    return True
+                atomic_store32(&b.state, WAITING, RELEASE)     # it was another's by then
+            c = c.next
+    return False
+
+
+def blocked_clients() -> int:
+    """Connections whose command waits."""
+    return sum(workers[i].blocked for i in range(nworkers))
 
 
 def command_stats() -> list:

@@ -26,6 +26,9 @@ cdef enum:
     C_WRITE_ARMED = 4096       # epoll: waits for room in the socket
     C_EOF = 8192
     C_NO_MORE = 16384          # protocol error or QUIT: reads no more commands
+    C_MULTI = 1 << 15          # commands are queued for EXEC
+    C_BLOCKED = 1 << 16        # a command waits (session.blocked): reads no more until it is answered
+    C_RESUME = 1 << 17         # on the worker's list of connections that go on reading
 
     BATCH_MAX = 32             # commands parsed and prefetched together
     IOV_MAX_CHUNKS = 16
@@ -73,6 +76,10 @@ cdef struct Conn:
     char* lib_name
     char* lib_ver
     size_t sending             # bytes of the send under way
+    void* txn                  # Txn*: between MULTI and EXEC; the owner's alone, others read the two figures
+    i64 queued                 # commands queued; -1: not in MULTI
+    u64 queued_bytes
+    Conn* next_resume
 
 cdef struct CmdStat:
     u64 calls
@@ -96,6 +103,8 @@ cdef enum:
     MSG_STOP = 4
     MSG_UNPAUSE = 5
     MSG_LISTEN = 6             # fd: index of a listener to accept from
+    MSG_SERVED = 7             # the connection's waiting command has run elsewhere: data is its reply
+    MSG_UNBLOCK = 8            # CLIENT UNBLOCK, claimed; fd: 1 with an error
 
 cdef struct Parsed:
     u32 argi                   # first argument's place in worker.args
@@ -113,6 +122,7 @@ cdef struct Worker:
     void (*recv_arm)(Worker*, Conn*) noexcept nogil
     void (*send_start)(Worker*, Conn*) noexcept nogil
     void (*accept_arm)(Worker*, u32) noexcept nogil
+    void (*timer_arm)(Worker*, i64 us) noexcept nogil   # wake the loop after so long
     Ctx ctx
     ChunkPool pool
     OutBuf trash
@@ -129,6 +139,9 @@ cdef struct Worker:
     Message* inbox_tail
     i64 now_us
     i64 next_tick_us
+    i64 next_deadline_us       # a waiting command's time ends; 0: none does
+    u64 blocked                # connections that wait
+    Conn* resume
     u64 commands
     u64 net_in
     u64 net_out

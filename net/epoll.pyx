@@ -109,6 +109,20 @@ cdef void accept_arm(Worker* w, u32 i) noexcept nogil:
     watch(w, EPOLL_CTL_ADD, w.listeners[i], EPOLLIN, &(<Epoll*>w.engine).listen_mark[i])
 
 
+cdef void timer_arm(Worker* w, i64 us) noexcept nogil:
+    """Nothing to do: epoll_loop looks at w.next_deadline_us."""
+    pass
+
+
+cdef int epoll_wait_ms(Worker* w) noexcept nogil:
+    """How long to wait: a tick, or until the first waiting command's time ends."""
+    cdef i64 left
+    if w.next_deadline_us == 0:
+        return 100
+    left = (w.next_deadline_us - wall_us() + 999) // 1000
+    return 0 if left < 0 else <int>left if left < 100 else 100
+
+
 cdef int epoll_setup(Worker* w) noexcept nogil:
     """0, or a negative errno."""
     cdef Epoll* ep = <Epoll*>calloc(1, sizeof(Epoll))
@@ -121,6 +135,7 @@ cdef int epoll_setup(Worker* w) noexcept nogil:
     w.recv_arm = recv_arm
     w.send_start = send_start
     w.accept_arm = accept_arm
+    w.timer_arm = timer_arm
     return 0
 
 
@@ -136,7 +151,7 @@ cdef void epoll_loop(Worker* w) noexcept nogil:
         accept_arm(w, k)
     watch(w, EPOLL_CTL_ADD, w.wake_fd, EPOLLIN, &ep.wake_mark)
     while not w.stop:
-        n = epoll_wait(ep.fd, events, EVENTS, 100)
+        n = epoll_wait(ep.fd, events, EVENTS, epoll_wait_ms(w))
         w.now_us = wall_us()
         w.ctx.now_ms = w.now_us // 1000
         for i in range(n):

@@ -188,6 +188,7 @@ def import_commands() -> None:
         package = importlib.import_module(package_name)
         for name in module_names(package):
             importlib.import_module(f"{package_name}.{name}")
+    importlib.import_module("net.multi")
 
 
 def create_store() -> None:

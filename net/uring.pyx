@@ -78,6 +78,7 @@ cdef enum:
     OP_ACCEPT = 3              # above: the listener's index
     OP_WAKE = 4
     OP_TICK = 5
+    OP_TIMER = 6
     TICK_NS = 100000000
 
 cdef struct Uring:
@@ -86,6 +87,7 @@ cdef struct Uring:
     char* memory
     int mask
     kernel_timespec tick
+    kernel_timespec timer
 
 
 cdef io_uring_sqe* sqe(Uring* u) noexcept nogil:
@@ -146,6 +148,17 @@ cdef void tick_arm(Worker* w) noexcept nogil:
     io_uring_sqe_set_data64(s, OP_TICK)
 
 
+cdef void timer_arm(Worker* w, i64 us) noexcept nogil:
+    cdef Uring* u = <Uring*>w.engine
+    cdef io_uring_sqe* s = sqe(u)
+    if us < 1:
+        us = 1
+    u.timer.tv_sec = us // 1000000
+    u.timer.tv_nsec = us % 1000000 * 1000
+    io_uring_prep_timeout(s, &u.timer, 0, 0)
+    io_uring_sqe_set_data64(s, OP_TIMER)
+
+
 cdef int uring_setup(Worker* w) noexcept nogil:
     """On the worker's own thread (single issuer): 0, or a negative errno if io_uring cannot be had."""
     cdef Uring* u = <Uring*>calloc(1, sizeof(Uring))
@@ -174,6 +187,7 @@ cdef int uring_setup(Worker* w) noexcept nogil:
     w.recv_arm = recv_arm
     w.send_start = send_start
     w.accept_arm = accept_arm
+    w.timer_arm = timer_arm
     return 0
 
 

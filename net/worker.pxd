@@ -1,6 +1,6 @@
 # What a ring (uring.pyx, epoll.pyx) may ask of a worker, and the hooks by which the control plane is reached.
 from engine.defs cimport *
-from engine.command cimport Arg, Command
+from engine.command cimport Arg, Command, Ctx
 from net.conn cimport Worker, Conn, Message
 
 ctypedef void (*python_hook)(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil
@@ -21,6 +21,7 @@ cdef event_hook hook_event
 cdef double cycles_per_us
 cdef u32 total_conns
 
+cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil
 cdef Conn* conn_new(Worker* w, int fd, bint is_unix) noexcept nogil
 cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil
 cdef void conn_eof(Worker* w, Conn* c) noexcept nogil

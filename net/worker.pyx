@@ -12,9 +12,13 @@ from engine.reply cimport *
 from engine.command cimport *
 from engine.store cimport *
 from engine.keyspace cimport key_init, evict_if_needed
-from engine.hashing cimport key_slot
+from engine.multikey cimport PartSet, parts_clear, parts_lock, parts_unlock, command_parts
+from engine.blocking cimport Blocked
+from engine.events cimport unwatch_all
 from engine.conf cimport conf
 from net.conn cimport *
+from net.txn cimport txn_queue, txn_fail, txn_free
+from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
 from net.resp cimport parse, parser_free, parser_wants
 
 cdef extern from "<unistd.h>" nogil:
@@ -40,7 +44,6 @@ cdef extern from "<stdio.h>" nogil:
 cdef enum:
     QBUF_KEEP_BYTES = 32768        # a larger empty query buffer is freed
     TICK_US = 100000
-    LOCK_WORDS = 256               # bits for 16384 partitions
 
 cdef u64 next_client_id = 0
 cdef u32 text_lock = 0
@@ -109,12 +112,13 @@ cdef Conn* conn_new(Worker* w, int fd, bint is_unix) noexcept nogil:
     c.session.id = atomic_add64(&next_client_id, 1, RELAXED)
     c.session.resp = 2
     c.fd = fd
-    c.worker = w.index
+    c.worker = c.session.worker = w.index
     c.flags = C_UNIX if is_unix else 0
     if not conf.need_auth:
         c.flags |= C_AUTH
     c.created_us = c.last_us = w.now_us
     c.last_cmd = 0xFFFFFFFF
+    c.queued = -1
     out_init(&c.out, &w.pool)
     if not is_unix:
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(int))
@@ -201,6 +205,12 @@ cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
     """Free a closing connection if no operation of it is under way."""
     if c.flags & (C_SENDING | C_RECV | C_LISTED):
         return
+    if c.session.blocked != NULL and not conn_unwait(w, c):
+        return                         # another worker is answering it; its message comes
+    if c.session.watches != NULL:
+        unwatch_all(&c.session, False)
+    if c.txn != NULL:
+        txn_free(c)
     if hook_event != NULL and c.flags & C_MONITOR:
         hook_event(w, c, NULL, NULL, 0, EVENT_GONE, 0)
     close(c.fd)
@@ -301,8 +311,14 @@ cdef void check_output_limit(Worker* w, Conn* c) noexcept nogil:
 
 cdef void worker_flush(Worker* w) noexcept nogil:
     """Once a turn: start the sends of every connection that has output, end those that are to end."""
-    cdef Conn* c = w.flush
+    cdef Conn* c
     cdef Conn* following
+    while w.resume != NULL:                # what was waiting has its answer: go on with what follows it
+        c = w.resume
+        w.resume = c.next_resume
+        c.flags &= ~<u32>C_RESUME
+        conn_data(w, c, NULL, 0)
+    c = w.flush
     w.flush = NULL
     while c != NULL:
         following = c.next_flush
@@ -366,6 +382,10 @@ cdef void worker_inbox(Worker* w) noexcept nogil:
             w.accept_arm(w, <u32>m.fd)
         elif m.kind == MSG_UNPAUSE:
             resume_held(w)
+        elif m.kind == MSG_SERVED:
+            on_served(w, m)
+        elif m.kind == MSG_UNBLOCK:
+            on_unblock(w, m)
         elif m.conn.session.id == m.conn_id and not m.conn.flags & C_CLOSING:
             if m.kind == MSG_KILL:
                 conn_close(w, m.conn)
@@ -391,12 +411,17 @@ cdef void resume_held(Worker* w) noexcept nogil:
 cdef void worker_tick(Worker* w) noexcept nogil:
     """Ten times a second: idle clients, soft output limits, paused clients."""
     cdef Conn* c
+    if unlikely(w.next_deadline_us != 0) and w.now_us >= w.next_deadline_us:
+        deadlines(w)
     if w.now_us < w.next_tick_us:
         return
     w.next_tick_us = w.now_us + TICK_US
     c = w.conns
     while c != NULL:
-        if conf.timeout_s > 0 and not c.flags & C_MONITOR and \
+        if c.flags & C_CLOSING:
+            if c.session.blocked != NULL:
+                flush_later(w, c)
+        elif conf.timeout_s > 0 and not c.flags & (C_MONITOR | C_BLOCKED) and \
                 w.now_us - c.last_us > conf.timeout_s * 1000000:
             conn_close(w, c)
         elif c.soft_since_us:
@@ -408,39 +433,29 @@ cdef void worker_tick(Worker* w) noexcept nogil:
 
 # ---- execution
 
-cdef void lock_keys(Ctx* c, Command* cmd, u64* bits, bint take) noexcept nogil:
-    """Lock (or unlock) the partitions of all keys of a row, ascending."""
-    cdef u32 i
-    cdef i64 a, last = cmd.last if cmd.last >= 0 else c.argc + cmd.last
-    cdef u32 words = (store.nparts + 63) // 64
-    cdef u64 word
-    if take:
-        memset(bits, 0, words * 8)
-        a = cmd.first
-        while a <= last and a < c.argc:
-            i = key_slot(c.argv[a].ptr, c.argv[a].len) >> store.part_shift
-            bits[i >> 6] |= <u64>1 << (i & 63)
-            a += cmd.step
-    for i in range(words):
-        word = bits[i]
-        while word:
-            if take:
-                lock(&store.parts[i * 64 + ctz64(word)].lock)
-            else:
-                unlock(&store.parts[i * 64 + ctz64(word)].lock)
-            word &= word - 1
-
-
 cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil:
-    cdef u64 bits[LOCK_WORDS]
-    if cmd.lock == LOCK_ALL:
+    """Run a row's function with the locks that the row asks for."""
+    cdef PartSet parts
+    if cmd.lock == LOCK_KEY:
+        lock(&c.key.part.lock)
+        cmd.fn(c)
+        unlock(&c.key.part.lock)
+    elif cmd.lock == LOCK_KEYS:
+        parts_clear(&parts)
+        if not command_parts(&parts, cmd, c.argv, c.argc):
+            lock_all()
+            cmd.fn(c)
+            unlock_all()
+            return
+        parts_lock(&parts)
+        cmd.fn(c)
+        parts_unlock(&parts)
+    elif cmd.lock == LOCK_ALL:
         lock_all()
         cmd.fn(c)
         unlock_all()
-        return
-    lock_keys(c, cmd, bits, True)
-    cmd.fn(c)
-    lock_keys(c, cmd, bits, False)
+    else:
+        cmd.fn(c)
 
 
 cdef void unknown_command(Worker* w, Conn* c, Arg* argv, i64 argc) noexcept nogil:
@@ -475,7 +490,24 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
         return False
     if cmd != NULL:
         w.stats[cmd.id].rejected += 1
+    txn_fail(c)
     return True
+
+
+cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
+    """A command between MULTI and EXEC."""
+    cdef Ctx* x = &w.ctx
+    if b.cmd.flags & F_NO_MULTI:
+        reply_error(x.out, b"ERR Command not allowed inside a transaction")
+        txn_fail(c)
+    elif conf.maxmemory and b.cmd.flags & F_DENYOOM and evict_if_needed(x) < 0:
+        reply_error(x.out, b"OOM command not allowed when used memory > 'maxmemory'.")
+        txn_fail(c)
+    else:
+        txn_queue(c, b.cmd, &w.args[b.argi], b.argc)
+        out_write(x.out, b"+QUEUED\r\n", 9)
+        return
+    w.stats[b.cmd.id].rejected += 1
 
 
 cdef void note_duration(Worker* w, Conn* c, Parsed* b, u64 cycles, u64 reply_bytes) noexcept nogil:
@@ -527,6 +559,10 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     x.cmd = cmd
     x.db = c.session.db
     x.resp = c.session.resp
+    if unlikely(c.flags & C_MULTI) and not cmd.flags & F_IMMEDIATE:
+        queue_command(w, c, b)
+        clock[0] = rdtsc()
+        return
     if unlikely(conf.monitors) and not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
         hook_event(w, c, cmd, x.argv, x.argc, EVENT_MONITOR, 0)
     if unlikely(conf.maxmemory) and cmd.flags & F_DENYOOM and evict_if_needed(x) < 0:
@@ -549,6 +585,10 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             if cmd.first:
                 key_init(x, &x.key, &x.argv[cmd.first])
             run_locked(x, cmd)
+        if unlikely(c.session.blocked != NULL):
+            conn_blocked(w, c)             # it counts when it has run
+            clock[0] = rdtsc()
+            return
     else:
         hook_python(w, c, cmd, x.argv, x.argc)
     now = rdtsc()
@@ -558,6 +598,9 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         w.stats[cmd.id].failed += 1
     note_duration(w, c, b, now - clock[0], out_pending(x.out) - before)
     clock[0] = now
+    if unlikely(x.ready != NULL):
+        serve_ready(w)
+        clock[0] = rdtsc()
     if unlikely(x.out == &w.trash):
         out_free(&w.trash)
 
@@ -670,7 +713,7 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
     cdef int got = 1
     cdef i64 before
     cdef u64 clock
-    while got == 1 and not c.flags & (C_NO_MORE | C_CLOSING | C_HELD):
+    while got == 1 and not c.flags & (C_NO_MORE | C_CLOSING | C_HELD | C_BLOCKED):
         k = 0
         w.args_n = 0
         while k < BATCH_MAX:
@@ -702,6 +745,12 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
             execute(w, c, &w.batch[i], &clock)
             if c.flags & (C_NO_MORE | C_CLOSING):
                 break
+            if unlikely(c.flags & C_BLOCKED):      # what follows is parsed again when it is answered
+                if i + 1 < k:
+                    done = marks[i + 1]
+                if i + 1 < k or got < 0:
+                    parser_free(&c.parser)
+                return done
         if got < 0 and not c.flags & (C_NO_MORE | C_CLOSING):
             protocol_error(w, c, p + done)
     if w.args_cap > 65536:
@@ -733,7 +782,7 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
     w.net_in += n
     c.net_in += n
     c.last_us = w.now_us
-    if c.qlen == 0 and n and not c.flags & C_HELD:
+    if c.qlen == 0 and n and not c.flags & (C_HELD | C_BLOCKED):
         used = run_input(w, c, p, n)      # the usual case: straight from the ring's buffer
         p += used
         n -= used
@@ -743,7 +792,7 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
             qbuf_room(w, c, wants if wants > c.qlen + n else c.qlen + n)
             memcpy(c.qbuf + c.qlen, p, n)
             c.qlen += n
-        if c.qlen and not c.flags & (C_HELD | C_CLOSING | C_NO_MORE):
+        if c.qlen and not c.flags & (C_HELD | C_BLOCKED | C_CLOSING | C_NO_MORE):
             used = run_input(w, c, c.qbuf, c.qlen)
             c.qlen -= used
             if c.qlen and used:
@@ -770,6 +819,6 @@ cdef void cmd_quit(Ctx* x) noexcept nogil:
     c.flags |= C_CLOSE_SOON | C_NO_MORE
 
 
-register("quit", -1, "noscript loading stale fast no_auth allow_busy", (0, 0, 0), cmd_quit, {
+register("quit", -1, "noscript loading stale fast no_auth allow_busy immediate", (0, 0, 0), cmd_quit, {
     "since": "1.0.0", "group": "connection", "complexity": "O(1)", "acl": "fast connection",
     "summary": "Ends the connection once its replies are sent."})

@@ -294,16 +294,18 @@ cdef void cmd_randomkey(Ctx* c) noexcept nogil:
     cdef Entry* e
     cdef u32 tries
     for tries in range(RANDOM_TRIES):
-        e = store_random(c.db, &k, ctx_random(c))
+        e = store_random(c.db, &k, ctx_random(c), c.held)
         if e == NULL:
             if store_count(c.db) == 0:
                 break
             continue
         if not (is_expired(e, c.now_ms) and expire_if_needed(c, &k)):
             reply_bulk(c.out, k.ptr, k.len)
-            unlock(&k.part.lock)
+            if not c.held:
+                unlock(&k.part.lock)
             return
-        unlock(&k.part.lock)
+        if not c.held:
+            unlock(&k.part.lock)
     reply_null(c.out, c.resp)
 
 
@@ -319,9 +321,13 @@ cdef void cmd_swapdb(Ctx* c) noexcept nogil:
     if not (0 <= a < store.ndbs and 0 <= b < store.ndbs):
         reply_error(c.out, b"ERR DB index is out of range")
         return
+    watch_hit_db(<u32>a, True)             # who watches a key that is there before or after
+    watch_hit_db(<u32>b, True)
     db = store.dbs[a]
     store.dbs[a] = store.dbs[b]
     store.dbs[b] = db
+    watch_hit_db(<u32>a, True)
+    watch_hit_db(<u32>b, True)
     for i in range(store.nparts):
         p = &store.parts[i]
         p.db_keys[a], p.db_keys[b] = p.db_keys[b], p.db_keys[a]
@@ -360,6 +366,7 @@ cdef u64 flush_db(u32 db, bint later) noexcept nogil:
     cdef Job* job = NULL
     if had == 0:
         return 0
+    watch_hit_db(db, True)
     if later:
         for slot in range(SLOTS):
             n += tables[slot] != NULL
@@ -508,6 +515,7 @@ cdef struct Gather:            # the names that match, as replies
     i64 seen                   # entries looked at
     i64 found
     i64 type_                  # -1: any
+    bint held                  # the partitions are locked already
 
 
 cdef void gather_init(Gather* g, Ctx* c, Arg* pattern) noexcept nogil:
@@ -519,6 +527,7 @@ cdef void gather_init(Gather* g, Ctx* c, Arg* pattern) noexcept nogil:
     g.now_ms = c.now_ms
     g.seen = g.found = 0
     g.type_ = -1
+    g.held = c.held
 
 
 cdef void gather_visit(void* arg, Entry* e) noexcept nogil:
@@ -559,7 +568,8 @@ cdef void cmd_keys(Ctx* c) noexcept nogil:
             continue
         p = part_of(slot)
         held = 0
-        lock(&p.lock)
+        if not g.held:
+            lock(&p.lock)
         while slot < last and part_of(slot) == p and held < KEYS_HOLD:
             t = store.dbs[c.db].slots[slot]
             position = 0
@@ -567,7 +577,8 @@ cdef void cmd_keys(Ctx* c) noexcept nogil:
                 position = table_scan(t, position, gather_visit, &g)
                 held += 1
             slot += 1
-        unlock(&p.lock)
+        if not g.held:
+            unlock(&p.lock)
     reply_array(c.out, g.found)
     out_append(c.out, &g.out)
 
@@ -646,7 +657,8 @@ cdef u64 scan_walk(u32 db, u32 slot, u64 position, u32 last, i64 count,
             return (position << 14) | slot
         p = part_of(slot)
         held = 0
-        lock(&p.lock)
+        if not g.held:
+            lock(&p.lock)
         while (slot < last and part_of(slot) == p and held < SCAN_HOLD and g.seen < count
                and rounds < rounds_max):
             t = store.dbs[db].slots[slot]
@@ -657,7 +669,8 @@ cdef u64 scan_walk(u32 db, u32 slot, u64 position, u32 last, i64 count,
             if t == NULL or position >> 32:
                 slot += 1
                 position = 0
-        unlock(&p.lock)
+        if not g.held:
+            unlock(&p.lock)
     return 0
 
 
@@ -810,13 +823,13 @@ register("copy", -3, "write denyoom", (1, 2, 1), cmd_copy, about(
 register("move", 3, "write fast", (1, 1, 1), cmd_move, about(
     "1.0.0", "Moves a key to another database.", "keyspace write fast",
     key_flags=["RW access update"]))
-register("randomkey", 1, "readonly", (0, 0, 0), cmd_randomkey, about(
+register("randomkey", 1, "readonly lock=self", (0, 0, 0), cmd_randomkey, about(
     "1.0.0", "Picks some key of the database.", "keyspace read slow",
     tips="request_policy:all_shards response_policy:special nondeterministic_output"))
-register("keys", 2, "readonly", (0, 0, 0), cmd_keys, about(
+register("keys", 2, "readonly lock=self", (0, 0, 0), cmd_keys, about(
     "1.0.0", "Lists all keys that match a pattern.", "keyspace read slow dangerous",
     "O(N), N keys in the database", tips=EVERYWHERE + "nondeterministic_output_order"))
-register("scan", -2, "readonly", (0, 0, 0), cmd_scan, about(
+register("scan", -2, "readonly lock=self", (0, 0, 0), cmd_scan, about(
     "2.8.0", "Goes through the keys of the database a few at a time.", "keyspace read slow",
     "O(1) a call, O(N) for all N keys",
     tips="nondeterministic_output request_policy:special response_policy:special"))

@@ -554,11 +554,8 @@ cdef void cmd_msetnx(Ctx* c) noexcept nogil:
 
 
 cdef void cmd_msetex(Ctx* c) noexcept nogil:
-    """MSETEX; it finds its keys itself, and so locks them."""
     cdef Options o
-    cdef PartSet parts
-    cdef Key k
-    cdef i64 count, end, at
+    cdef i64 count, end
     cdef bint done
     if not parse_i64(c.argv[1].ptr, c.argv[1].len, &count) or not 1 <= count <= KEYS_MAX:
         reply_error(c.out, b"ERR invalid numkeys value or out of range")
@@ -570,15 +567,9 @@ cdef void cmd_msetex(Ctx* c) noexcept nogil:
     if not parse_options(c, end, OF_MSETEX, &o):
         return
     c.key.ptr = NULL
-    parts_clear(&parts)
-    for at in range(2, end, 2):
-        key_init(c, &k, &c.argv[at])
-        parts_add(&parts, k.part)
-    parts_lock(&parts)
     done = (not o.flags & (OPT_NX | OPT_XX) or none_or_all(c, 2, end, (o.flags & OPT_XX) != 0))
     if done:
         set_pairs(c, 2, end, o.expire_ms, o.flags & OPT_KEEPTTL)
-    parts_unlock(&parts)
     reply_int(c.out, done)
 
 
@@ -819,7 +810,7 @@ register("msetnx", -3, "write denyoom", (1, -1, 2), cmd_msetnx,
          about("1.0.1", O_KEYS, "Gives several keys their strings unless one of them exists.",
                "write string slow"))
 row_keynum(
-    register("msetex", -4, "write denyoom movablekeys lock=none", (0, 0, 0), cmd_msetex,
+    register("msetex", -4, "write denyoom movablekeys", (0, 0, 0), cmd_msetex,
              about("9.1.0", O_KEYS, "Gives several keys their strings, with one expiry and one "
                    "condition for all.", "write string slow")), 1, 2, 2)
 register("lcs", -3, "readonly", (1, 2, 1), cmd_lcs,

@@ -199,11 +199,11 @@ def client_unpause(_client: object, _args: list[bytes]) -> object:
 
 
 def client_unblock(_client: object, args: list[bytes]) -> object:
-    """CLIENT UNBLOCK id [TIMEOUT|ERROR]; no command of this server blocks yet."""
-    if len(args) == 4 and args[3].lower() not in (b"timeout", b"error"):
+    """CLIENT UNBLOCK id [TIMEOUT|ERROR]"""
+    reason = args[3].lower() if len(args) == 4 else b"timeout"
+    if reason not in (b"timeout", b"error"):
         raise Error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-    integer(args[2])
-    return 0
+    return int(bridge.unblock(max(integer(args[2]), 0), reason == b"error"))
 
 
 def client_capa(client: object, args: list[bytes]) -> object:

@@ -112,6 +112,7 @@ def hello(client: object, args: list[bytes]) -> object:
 def reset(client: object, _args: list[bytes]) -> object:
     """RESET"""
     watch(client, False)
+    client.discard()
     client.db = 0
     client.resp = 2
     client.name = b""
@@ -134,6 +135,6 @@ register_python(
           "O(N), N the passwords of the user"),
 )
 register_python(
-    "reset", 1, FLAGS, NO_KEYS, reset,
+    "reset", 1, FLAGS + " immediate", NO_KEYS, reset,
     about("6.2.0", "connection", ACL, "Brings a connection back to its first state."),
 )

@@ -9,7 +9,7 @@ import time
 from engine.command import register_python
 from engine.reply import error_stats
 
-from engine import arena, command, conf, inspect, keyspace, store
+from engine import arena, command, conf, events, inspect, keyspace, store
 from engine.commands import keys
 from net import bridge, cron, version
 from net.commands import client as client_commands
@@ -189,6 +189,8 @@ def clients_section() -> Fields:
     """Who is connected, and whether commands are paused."""
     totals = bridge.totals()
     rows = bridge.clients()
+    watchers, watched = events.watching()
+    waited_for, waited_on_delete = events.waiting_keys()
     mode = conf.get("paused")
     left_ms = max(0, client_commands.pause_state["until_ms"] - time.time_ns() // 1_000_000)
     if not mode or not left_ms:
@@ -199,14 +201,14 @@ def clients_section() -> Fields:
         ("maxclients", number_setting("maxclients", 10000)),
         ("client_recent_max_input_buffer", max((row["qbuf"] for row in rows), default=0)),
         ("client_recent_max_output_buffer", max((row["omem"] for row in rows), default=0)),
-        ("blocked_clients", sum("b" in row["flags"] for row in rows)),
+        ("blocked_clients", bridge.blocked_clients()),
         ("tracking_clients", 0),
         ("pubsub_clients", 0),
-        ("watching_clients", 0),
+        ("watching_clients", watchers),
         ("clients_in_timeout_table", 0),
-        ("total_watched_keys", 0),
-        ("total_blocking_keys", 0),
-        ("total_blocking_keys_on_nokey", 0),
+        ("total_watched_keys", watched),
+        ("total_blocking_keys", waited_for),
+        ("total_blocking_keys_on_nokey", waited_on_delete),
         ("paused_reason", "client_pause" if mode else "none"),
         ("paused_actions", ("none", "write", "all")[mode]),
         ("paused_timeout_milliseconds", left_ms),

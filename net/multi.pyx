@@ -1,0 +1,171 @@
+# slotring: data plane
+"""MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+
+EXEC locks the partitions of all keys of its commands, and of the watched ones, in ascending order, and runs the commands
+in place: keys that share a partition (a hash tag) cost one lock. Commands of the control plane run without any lock, so a
+transaction that contains one is not isolated around it.
+"""
+from libc.string cimport memcpy, strlen
+from engine.defs cimport *
+from engine.command cimport *
+from engine.conf cimport conf
+from engine.events cimport watch_key, watch_failed, unwatch_all, Watch
+from engine.keyspace cimport key_init, evict_if_needed
+from engine.multikey cimport PartSet, parts_clear, parts_add, parts_lock, parts_unlock
+from engine.reply cimport *
+from engine.store cimport Key, store
+from net.conn cimport *
+from net.txn cimport *
+from net.worker cimport workers, hook_python, hook_event, EVENT_MONITOR
+
+
+cdef void cmd_multi(Ctx* x) noexcept nogil:
+    cdef Conn* c = <Conn*>x.session
+    if c.flags & C_MULTI:
+        reply_error(x.out, b"ERR MULTI calls can not be nested")
+        return
+    txn_begin(c)
+    reply_ok(x.out)
+
+
+cdef void cmd_discard(Ctx* x) noexcept nogil:
+    cdef Conn* c = <Conn*>x.session
+    if not c.flags & C_MULTI:
+        reply_error(x.out, b"ERR DISCARD without MULTI")
+        return
+    txn_free(c)
+    unwatch_all(x.session, False)
+    reply_ok(x.out)
+
+
+cdef void cmd_watch(Ctx* x) noexcept nogil:
+    cdef Key k
+    cdef i64 i
+    if (<Conn*>x.session).flags & C_MULTI:
+        reply_error(x.out, b"ERR WATCH inside MULTI is not allowed")
+        return
+    for i in range(1, x.argc):
+        key_init(x, &k, &x.argv[i])
+        watch_key(x.session, &k, x.now_ms)
+    reply_ok(x.out)
+
+
+cdef void cmd_unwatch(Ctx* x) noexcept nogil:
+    if not x.held:                     # inside EXEC the watches have gone already
+        unwatch_all(x.session, False)
+    reply_ok(x.out)
+
+
+cdef void lock_some(PartSet* parts, bint all_) noexcept nogil:
+    cdef u32 i
+    if all_:
+        for i in range(parts.used):
+            parts.words[i] = ~<u64>0 if (i + 1) * 64 <= store.nparts else (<u64>1 << (store.nparts & 63)) - 1
+    parts_lock(parts)
+
+
+cdef void run_queued(Ctx* x, Conn* c, Txn* t, PartSet* parts) noexcept nogil:
+    """The commands of a transaction, with all their locks held."""
+    cdef u32 i, errors
+    cdef Queued* q
+    cdef CmdStat* stat
+    cdef u64 clock = rdtsc(), now
+    for i in range(t.n):
+        q = &t.commands[i]
+        x.argv = q.argv
+        x.argc = q.argc
+        x.cmd = q.cmd
+        x.db = c.session.db
+        x.resp = c.session.resp
+        errors = x.out.errors
+        if unlikely(conf.monitors) and not q.cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
+            hook_event(workers[c.worker], c, q.cmd, q.argv, q.argc, EVENT_MONITOR, 0)
+        if q.cmd.fn == NULL:
+            parts_unlock(parts)
+            x.held = False
+            hook_python(workers[c.worker], c, q.cmd, q.argv, q.argc)
+            x.held = True
+            parts_lock(parts)
+        else:
+            if q.cmd.first and q.cmd.first < q.argc:
+                key_init(x, &x.key, &q.argv[q.cmd.first])
+            q.cmd.fn(x)
+        now = rdtsc()
+        stat = &workers[c.worker].stats[q.cmd.id]
+        stat.calls += 1
+        stat.cycles += now - clock
+        stat.failed += x.out.errors != errors
+        clock = now
+
+
+cdef void exec_abort(Ctx* x, Conn* c, const char* text) noexcept nogil:
+    txn_free(c)
+    unwatch_all(x.session, False)
+    reply_error(x.out, text)
+
+
+cdef void cmd_exec(Ctx* x) noexcept nogil:
+    cdef Conn* c = <Conn*>x.session
+    cdef Txn* t = <Txn*>c.txn
+    cdef PartSet parts
+    cdef Watch* w = <Watch*>x.session.watches
+    cdef Arg* argv = x.argv
+    cdef i64 argc = x.argc
+    cdef Command* cmd = x.cmd
+    cdef bint all_
+    if t == NULL:
+        reply_error(x.out, b"ERR EXEC without MULTI")
+        return
+    if t.failed:
+        exec_abort(x, c, b"EXECABORT Transaction discarded because of previous errors.")
+        return
+    if unlikely(conf.maxmemory) and t.flags & F_DENYOOM and evict_if_needed(x) < 0:
+        exec_abort(x, c, b"EXECABORT Transaction discarded because of: OOM command not allowed when "
+                   b"used memory > 'maxmemory'.")
+        return
+    parts_clear(&parts)
+    all_ = not txn_parts(t, &parts)
+    while w != NULL:
+        parts_add(&parts, w.part)
+        w = w.session_next
+    lock_some(&parts, all_)
+    if watch_failed(x.session, x.now_ms):
+        parts_unlock(&parts)
+        txn_free(c)
+        unwatch_all(x.session, False)
+        reply_null_array(x.out, x.resp)
+        return
+    unwatch_all(x.session, True)
+    reply_array(x.out, t.n)
+    x.no_block = True
+    x.held = True
+    c.flags &= ~<u32>C_MULTI           # what a command asks about its connection is not about the queue
+    run_queued(x, c, t, &parts)
+    x.no_block = False
+    x.held = False
+    parts_unlock(&parts)
+    x.argv = argv
+    x.argc = argc
+    x.cmd = cmd
+    txn_free(c)
+
+
+
+def _about(since, summary, complexity="O(1)"):
+    return {"since": since, "group": "transactions", "complexity": complexity, "summary": summary,
+            "acl": "fast transaction"}
+
+
+NO_KEYS = (0, 0, 0)
+QUIET = "noscript loading stale fast allow_busy immediate"
+register("multi", 1, QUIET + " no_multi", NO_KEYS, cmd_multi, _about(
+    "1.2.0", "Begins a transaction: the commands that follow wait for EXEC."))
+register("discard", 1, QUIET, NO_KEYS, cmd_discard, _about(
+    "2.0.0", "Forgets the commands of a transaction.", "O(N), N the queued commands"))
+register("exec", 1, "noscript loading stale skip_commandlog immediate", NO_KEYS, cmd_exec, {
+    "since": "1.2.0", "group": "transactions", "complexity": "that of its commands",
+    "summary": "Runs the commands of a transaction, all together.", "acl": "slow transaction"})
+register("watch", -2, QUIET + " no_multi", (1, -1, 1), cmd_watch, _about(
+    "2.2.0", "Lets EXEC fail if one of these keys changes before.", "O(1) a key"))
+register("unwatch", 1, "noscript loading stale fast allow_busy", NO_KEYS, cmd_unwatch, _about(
+    "2.2.0", "Forgets all watched keys.", "O(N), N the watched keys"))

@@ -29,12 +29,13 @@ cdef struct Members:               # 24 bytes
 
 ctypedef void (*member_fn)(void* arg, u64* cell) noexcept nogil   # must not change the table
 
-cdef struct MemberWalk:            # all cells, bucket by bucket; the table must not change meanwhile (but see members_scan)
+cdef struct MemberWalk:            # all cells, bucket by bucket; the table must not change meanwhile
     Members* t
     Bucket* b
     u32 index
     u32 bits
 
+# `hash` is always hash_bytes (hashing.pxd) of the member
 cdef u64* members_find(Members* t, const char* p, size_t n, u64 hash) noexcept nogil     # the cell, or NULL
 cdef void members_add(Arena* a, Members* t, u64 cell, u64 hash) noexcept nogil           # that is not there yet
 # takes the cell that members_find gave out of the table; its item is the caller's to free (cell_free)
@@ -48,8 +49,9 @@ cdef void members_walk(Members* t, MemberWalk* w) noexcept nogil
 cdef u64* members_walk_next(MemberWalk* w) noexcept nogil                                # NULL at the end
 # frees items, at most *budget of them (counted down), then buckets; True when all is gone
 cdef bint members_free(Arena* a, Members* t, i64* budget) noexcept nogil
-cdef u64 members_bytes(Members* t, i64 samples) noexcept nogil                           # of buckets and items; 0 samples: look at all
-cdef void members_copy(Arena* to, Members* src, Members* dst) noexcept nogil             # items and all; dst is fresh
+# of buckets and items; 0 samples: look at all
+cdef u64 members_bytes(Members* t, i64 samples) noexcept nogil
+cdef void members_copy(Arena* to, Members* src, Members* dst) noexcept nogil    # items and all; dst is fresh
 
 # cells and items. expire_ms -1: none. score NULL: none.
 cdef u64 cell_new(Arena* a, const char* key, size_t klen, const char* value, size_t vlen,
@@ -105,6 +107,14 @@ cdef inline i64 cell_expire(u64 cell) noexcept nogil:
     i = cell_item(cell)
     memcpy(&v, i + (12 if i[0] & ITEM_BIG else 3), 8)
     return v
+
+
+cdef inline size_t item_length(u8* i) noexcept nogil:
+    """Bytes of an item, head and all."""
+    cdef size_t n = ((i[0] & ITEM_EXPIRE) << 3) + ((i[0] & ITEM_SCORE) << 1)
+    if unlikely(i[0] & ITEM_BIG):
+        return n + 12 + (<u32*>(i + 4))[0] + <size_t>(<u32*>(i + 8))[0]
+    return n + 3 + i[1] + i[2]
 
 
 cdef inline double item_score(u8* i) noexcept nogil:

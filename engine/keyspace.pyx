@@ -296,7 +296,7 @@ cdef void sweep_visit(void* arg, Entry* e) noexcept nogil:
 
 
 cdef u64 sweep_entry(Ctx* c, Key* k, Sweep* s) noexcept nogil:
-    """An entry that is due: the key goes, or those of its fields that have expired. 1 if the key went by its own time."""
+    """An entry that is due: the key goes (returns 1), or those of its fields that have expired."""
     cdef Entry* e = k.entry
     cdef i64 budget = FIELDS_LOOKED_AT
     if e.flags & E_EXPIRE and entry_expire(e) <= s.now_ms:

@@ -115,7 +115,7 @@ cdef struct Key:           # a key of the command under way, and where it was fo
     u32 place              # of the cell in bucket
     u32 pad
 
-# What a type other than string tells the rest about its values. Its family's module fills in type_ops[TYPE_…] at import.
+# What a type other than string tells the rest about its values. Its family fills in type_ops[TYPE_…] at import.
 # `e` is an entry of that type; its value is value_ptr(e)[0], a block of the partition's arena.
 cdef struct Element:               # one element of a value, as `walk` shows it
     const char* s                  # list element, member, field
@@ -128,7 +128,7 @@ cdef struct Element:               # one element of a value, as `walk` shows it
 ctypedef bint (*element_fn)(void* arg, Element* el) noexcept nogil     # False: stop
 
 cdef struct TypeOps:
-    # frees blocks of the value, at most about *budget of them (counted down); True when nothing is left. The value stays
+    # frees blocks of the value, about *budget of them (counted down); True when nothing is left. The value stays
     # fit to be freed further, not to be read.
     bint (*free)(Arena* a, Entry* e, i64* budget) noexcept nogil
     u64 (*blocks)(Entry* e) noexcept nogil                 # how many blocks `free` would free, about
@@ -142,7 +142,7 @@ cdef struct TypeOps:
     int (*rdb_type)(Entry* e) noexcept nogil               # RDB_TYPE_… that save will write
     void (*save)(RdbOut* o, Entry* e) noexcept nogil       # RDB form of the value, without the type byte
 
-# Reads a value of an RDB type: its address, or NULL (with in_.bad set and nothing left behind). enc: the encoding of the
+# Reads a value of an RDB type: its address, or NULL (in_.bad set, nothing left behind). enc: the encoding of the
 # entry; flags: E_FIELDS where that is due. An empty collection is bad. All that is read is checked to the last byte.
 ctypedef void* (*load_fn)(Arena* a, RdbIn* in_, int rdb_type, int* enc, u32* flags, i64 now_ms) noexcept nogil
 

@@ -521,7 +521,8 @@ cdef u64 table_scan(Table* t, u64 position, scan_fn fn, void* arg) noexcept nogi
 
 cdef Entry* store_random(u32 db, Key* k, u64 random, bint held) noexcept nogil:
     """A key of the database, each about as likely; NULL if it is empty. Takes no lock and needs
-    none held: the partition chosen is locked (unless held: the caller has all), and stays locked if an entry is returned (k.part)."""
+    none held: the partition chosen is locked (unless held: the caller
+    has all), and stays locked if an entry is returned (k.part)."""
     cdef u64 total = store_count(db), target, seen
     cdef u32 i, slot, last, tries, bits, place
     cdef Partition* p

@@ -1,9 +1,9 @@
 # slotring: data plane
 """MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-EXEC locks the partitions of all keys of its commands, and of the watched ones, in ascending order, and runs the commands
-in place: keys that share a partition (a hash tag) cost one lock. Commands of the control plane run without any lock, so a
-transaction that contains one is not isolated around it.
+EXEC locks the partitions of all keys of its commands, and of the watched ones, in ascending order, and runs the
+commands in place: keys that share a partition (a hash tag) cost one lock. Commands of the control plane run without any
+lock, so a transaction that contains one is not isolated around it.
 """
 from libc.string cimport memcpy, strlen
 from engine.defs cimport *

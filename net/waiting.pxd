@@ -1,7 +1,7 @@
 # Connections whose command waits (engine/blocking.pxd): who answers them, when, and how they go on.
 #
-# A waiting command is answered by exactly one of: the worker that made a key ready and ran it again (serve_ready), its own
-# worker when its time ends (deadlines), CLIENT UNBLOCK, or the end of its connection. Who claims it does it.
+# A waiting command is answered by exactly one of: the worker that made a key ready and ran it again (serve_ready), its
+# own worker when its time ends (deadlines), CLIENT UNBLOCK, or the end of its connection. Who claims it does it.
 from engine.defs cimport *
 from net.conn cimport Worker, Conn, Message
 

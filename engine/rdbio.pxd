@@ -1,6 +1,7 @@
 # RDB's primitives, for DUMP and RESTORE, and for the RDB file: lengths, strings (with their integer and LZF forms),
-# doubles, CRC64. An RdbOut grows in malloc'ed memory. An RdbIn reads from memory that anyone may have made: every read
-# checks what is left, sets `bad` and returns 0 instead of reading on, and no length is believed before its bytes are there.
+# doubles, CRC64. An RdbOut grows in malloc'ed memory. An RdbIn reads from memory that anyone may have made: every
+# read checks what is left, sets `bad` and returns 0 instead of reading on, and no length is believed before its bytes
+# are there.
 from engine.defs cimport *
 
 cdef enum:

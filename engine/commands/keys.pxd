@@ -10,6 +10,16 @@ cdef void error_quoting(Ctx* c, const char* before, Arg* a, size_t most,
                         const char* after) noexcept nogil
 cdef void out_append(OutBuf* o, OutBuf* more) noexcept nogil
 
+cdef struct ScanArgs:
+    i64 count
+    const char* pattern            # NULL: all
+    size_t pattern_len
+    int type_                      # of SCAN: keys of that type, -1: any
+    bint bare                      # NOVALUES, NOSCORES
+
+cdef bint parse_cursor(Arg* a, u64* cursor) noexcept nogil
+cdef bint scan_args(Ctx* c, i64 at, int of, ScanArgs* s) noexcept nogil
+
 
 cdef inline bint is_expired(Entry* e, i64 now_ms) noexcept nogil:
     return e.flags & E_EXPIRE and entry_expire(e) <= now_ms

@@ -518,12 +518,10 @@ cdef struct Gather:            # the names that match, as replies
     bint held                  # the partitions are locked already
 
 
-cdef void gather_init(Gather* g, Ctx* c, Arg* pattern) noexcept nogil:
+cdef void gather_init(Gather* g, Ctx* c, const char* pattern, size_t pattern_len) noexcept nogil:
     out_init(&g.out, c.out.pool)
-    g.pattern = NULL
-    if pattern != NULL and not (pattern.len == 1 and pattern.ptr[0] == c'*'):
-        g.pattern = pattern.ptr
-        g.pattern_len = pattern.len
+    g.pattern = NULL if pattern_len == 1 and pattern[0] == c'*' else pattern
+    g.pattern_len = pattern_len
     g.now_ms = c.now_ms
     g.seen = g.found = 0
     g.type_ = -1
@@ -556,7 +554,7 @@ cdef void cmd_keys(Ctx* c) noexcept nogil:
     cdef int only
     cdef Partition* p
     cdef Table* t
-    gather_init(&g, c, &c.argv[1])
+    gather_init(&g, c, c.argv[1].ptr, c.argv[1].len)
     if g.pattern != NULL:
         only = glob_slot(g.pattern, g.pattern_len)
         if only >= 0:
@@ -601,42 +599,51 @@ cdef bint parse_cursor(Arg* a, u64* cursor) noexcept nogil:
     return errno == 0 and text[0] != 0 and end != text and end[0] == 0
 
 
-cdef bint scan_options(Ctx* c, Gather* g, i64* count) noexcept nogil:
-    """SCAN's options; False: an error was replied."""
+cdef bint scan_args(Ctx* c, i64 at, int of, ScanArgs* s) noexcept nogil:
+    """The options of SCAN and its kin from argv[at] on; of: the type of value scanned, -1: keys.
+
+    False: an error was replied."""
     cdef Arg* a
     cdef Arg* v
-    cdef Arg* pattern = NULL
-    cdef i64 i = 2
-    cdef int type_ = -1
-    count[0] = SCAN_COUNT
-    while i < c.argc:
-        a = &c.argv[i]
-        v = a + 1 if i + 1 < c.argc else NULL
-        i += 2
+    s.count = SCAN_COUNT
+    s.pattern = NULL
+    s.pattern_len = 0
+    s.type_ = -1
+    s.bare = False
+    while at < c.argc:
+        a = &c.argv[at]
+        v = a + 1 if at + 1 < c.argc else NULL
+        at += 2
         if v != NULL and arg_is(a, b"count", 5):
-            if not parse_i64(v.ptr, v.len, count):
+            if not parse_i64(v.ptr, v.len, &s.count):
                 reply_error(c.out, b"ERR value is not an integer or out of range")
                 return False
-            if count[0] < 1:
+            if s.count < 1:
                 reply_error(c.out, b"ERR syntax error")
                 return False
         elif v != NULL and arg_is(a, b"match", 5):
-            pattern = v
-        elif v != NULL and arg_is(a, b"type", 4):
-            type_ = type_by_name(v)
-            if type_ < 0:
+            s.pattern = NULL if v.len == 1 and v.ptr[0] == c'*' else v.ptr
+            s.pattern_len = v.len
+        elif v != NULL and of < 0 and arg_is(a, b"type", 4):
+            s.type_ = type_by_name(v)
+            if s.type_ < 0:
                 error_quoting(c, b"ERR unknown type name '", v, <size_t>-1, b"'")
                 return False
-        else:
-            if arg_is(a, b"novalues", 8):
+        elif arg_is(a, b"novalues", 8):
+            if of != TYPE_HASH:
                 reply_error(c.out, b"ERR NOVALUES option can only be used in HSCAN")
-            elif arg_is(a, b"noscores", 8):
+                return False
+            s.bare = True
+            at -= 1
+        elif arg_is(a, b"noscores", 8):
+            if of != TYPE_ZSET:
                 reply_error(c.out, b"ERR NOSCORES option can only be used in ZSCAN")
-            else:
-                reply_error(c.out, b"ERR syntax error")
+                return False
+            s.bare = True
+            at -= 1
+        else:
+            reply_error(c.out, b"ERR syntax error")
             return False
-    gather_init(g, c, pattern)
-    g.type_ = type_
     return True
 
 
@@ -676,16 +683,18 @@ cdef u64 scan_walk(u32 db, u32 slot, u64 position, u32 last, i64 count,
 
 cdef void cmd_scan(Ctx* c) noexcept nogil:
     cdef Gather g
+    cdef ScanArgs args
     cdef u64 cursor, position
-    cdef i64 count
     cdef u32 slot, last = SLOTS
     cdef int only = -1
     cdef char digits[32]
     if not parse_cursor(&c.argv[1], &cursor):
         reply_error(c.out, b"ERR invalid cursor")
         return
-    if not scan_options(c, &g, &count):
+    if not scan_args(c, 2, -1, &args):
         return
+    gather_init(&g, c, args.pattern, args.pattern_len)
+    g.type_ = args.type_
     slot = <u32>(cursor & (SLOTS - 1))
     position = cursor >> 14
     if position >> 32:                     # no cursor of ours
@@ -698,7 +707,7 @@ cdef void cmd_scan(Ctx* c) noexcept nogil:
         if slot < <u32>only:
             slot = <u32>only
             position = 0
-    cursor = scan_walk(c.db, slot, position, last, count, &g)
+    cursor = scan_walk(c.db, slot, position, last, args.count, &g)
     reply_array(c.out, 2)
     reply_bulk(c.out, digits, write_u64(digits, cursor) & 31)    # the mask is for the compiler
     reply_array(c.out, g.found)

@@ -56,6 +56,7 @@ cdef struct Session:           # what a connection is to the commands
 cdef enum:
     S_NO_TOUCH = 1             # CLIENT NO-TOUCH on
     S_NO_EVICT = 2
+    S_PUBSUB = 4               # has subscriptions
 
 cdef struct Ctx:               # one command under way; a worker has one
     Arg* argv

@@ -55,5 +55,8 @@ cdef struct Conf:
     i64 lazyfree_user_flush
     i64 sanitize_dump_payload  # 0 no, 1 clients, 2 yes
     i64 rdb_compression
+    i64 pubsub_hard_bytes      # client-output-buffer-limit of who has subscriptions
+    i64 pubsub_soft_bytes
+    i64 pubsub_soft_s
 
 cdef Conf conf

@@ -15,6 +15,7 @@ from engine.conf cimport conf
 from engine.store cimport store
 from net.conn cimport *
 from net.worker cimport *
+from net.pubsub cimport pubsub_leave, PS_CHANNEL, PS_PATTERN, PS_SHARD
 from net.txn cimport Txn, txn_free
 from engine.blocking cimport Blocked, blocked_claim, WAITING
 from engine.events cimport unwatch_all, Watch
@@ -164,8 +165,10 @@ cdef class Client:
     def flags(self): return flag_text(self.c)
 
     def discard(self):
-        """Forget the transaction and the watched keys."""
+        """Forget the transaction, the watched keys and the subscriptions."""
         txn_free(self.c)
+        pubsub_leave(self.c)
+        self.c.session.flags &= ~<u32>S_PUBSUB
         unwatch_all(&self.c.session, False)
 
     def kill(self, after_reply=True):
@@ -186,6 +189,8 @@ cdef str flag_text(Conn* c):
     cdef str text = ""
     if c.flags & C_MONITOR:
         text += "O"
+    if c.session.flags & S_PUBSUB:
+        text += "P"
     if c.flags & (C_CLOSE_SOON | C_CLOSING):
         text += "c"
     if c.flags & C_UNIX:
@@ -430,6 +435,7 @@ def clients() -> list:
                            if c.last_cmd < commands_used else b"NULL",
                     "lib_name": get_text(&c.lib_name), "lib_ver": get_text(&c.lib_ver),
                     "tot_net_in": c.net_in, "tot_net_out": c.net_out, "tot_cmds": c.commands,
+                    "sub": c.subs_n[PS_CHANNEL], "psub": c.subs_n[PS_PATTERN], "ssub": c.subs_n[PS_SHARD],
                     "multi": c.queued, "multi_mem": c.queued_bytes, "watch": c.session.watched,
                     "flags": flag_text(c), "user": b"default", "capa": ""})
             c = c.next

@@ -80,6 +80,8 @@ cdef struct Conn:
     i64 queued                 # commands queued; -1: not in MULTI
     u64 queued_bytes
     Conn* next_resume
+    void* subs                 # Subs*: its subscriptions, see pubsub.pxd; others read the figures
+    u32 subs_n[4]              # by kind
 
 cdef struct CmdStat:
     u64 calls
@@ -105,6 +107,7 @@ cdef enum:
     MSG_LISTEN = 6             # fd: index of a listener to accept from
     MSG_SERVED = 7             # the connection's waiting command has run elsewhere: data is its reply
     MSG_UNBLOCK = 8            # CLIENT UNBLOCK, claimed; fd: 1 with an error
+    MSG_PUBLISH = 9            # data: fd targets (connection, id), then len bytes for each of them
 
 cdef struct Parsed:
     u32 argi                   # first argument's place in worker.args
@@ -126,6 +129,8 @@ cdef struct Worker:
     Ctx ctx
     ChunkPool pool
     OutBuf trash
+    OutBuf pushes              # what the command under way pushed to its own connection, push_conn
+    Conn* push_conn
     Arg* args
     i64 args_n
     i64 args_cap

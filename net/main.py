@@ -189,6 +189,7 @@ def import_commands() -> None:
         for name in module_names(package):
             importlib.import_module(f"{package_name}.{name}")
     importlib.import_module("net.multi")
+    importlib.import_module("net.subscribe")
 
 
 def create_store() -> None:

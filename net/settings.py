@@ -324,13 +324,12 @@ _ACCEPTED_GROUPS = {
         "disable-thp oom-score-adj oom-score-adj-values socket-mark-id",
     "threads other than the server's are not pinned":
         "bio-cpulist aof-rewrite-cpulist bgsave-cpulist",
-    "listpacks, intsets and quicklists are not kept compressed": "list-compress-depth",
     "hashes of keys use a fixed seed": "hash-seed",
     "there are no warnings to ignore": "ignore-warnings",
     "texts are compared by their bytes": "locale-collate",
     # Features to come: whoever builds one takes its names out here.
     "persistence is not built yet":
-        "save rdbchecksum rdbcompression rdb-del-sync-files rdb-save-incremental-fsync "
+        "save rdbchecksum rdb-del-sync-files rdb-save-incremental-fsync "
         "rdb-key-save-delay rdb-version-check key-load-delay loading-process-events-interval-bytes "
         "stop-writes-on-bgsave-error dbfilename appendonly appendfilename appenddirname "
         "appendfsync no-appendfsync-on-rewrite auto-aof-rewrite-percentage "

@@ -8,6 +8,7 @@ from engine.command cimport *
 from engine.keyspace cimport key_init
 from engine.reply cimport *
 from net.conn cimport *
+from net.pubsub cimport pushes_flush
 from net.worker cimport workers, flush_later, post, run_locked
 
 
@@ -149,6 +150,7 @@ cdef bint serve_one(Worker* w, Blocked* b) noexcept nogil:
         w.stats[b.cmd.id].failed += 1
     blocked_unlink(b)
     hand_over(w, b, &out)
+    pushes_flush(w)
     return True
 
 

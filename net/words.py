@@ -11,7 +11,17 @@ RENAMED = {
     "commandlog-request-larger-than": "large_request_bytes",
     "commandlog-reply-larger-than": "large_reply_bytes",
     "latency-monitor-threshold": "latency_ms",
+    "lazyfree-lazy-user-del": "lazyfree_user_del",
+    "lazyfree-lazy-server-del": "lazyfree_server_del",
+    "lazyfree-lazy-expire": "lazyfree_expire",
+    "lazyfree-lazy-eviction": "lazyfree_eviction",
+    "lazyfree-lazy-user-flush": "lazyfree_user_flush",
+    "rdbcompression": "rdb_compression",
 }
+# N_* of engine/events.pxd by the letters of notify-keyspace-events; A is all kinds but m and n.
+EVENT_BITS = {"K": 1, "E": 2, "g": 4, "$": 8, "l": 16, "s": 32, "h": 64, "z": 128, "x": 256, "e": 512, "t": 1024,
+              "m": 2048, "d": 8192, "n": 16384}
+EVENTS_ALL = sum(EVENT_BITS[letter] for letter in "g$lshzxetd")
 # EVICT_* of engine/conf.pxd.
 POLICIES = ("noeviction", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl",
             "allkeys-lru", "allkeys-lfu", "allkeys-random")
@@ -33,6 +43,17 @@ def _output_limits(value: tuple) -> None:
     conf.set("out_hard_bytes", hard)
     conf.set("out_soft_bytes", soft)
     conf.set("out_soft_s", seconds)
+    hard, soft, seconds = value[2]
+    conf.set("pubsub_hard_bytes", hard)
+    conf.set("pubsub_soft_bytes", soft)
+    conf.set("pubsub_soft_s", seconds)
+
+
+def _events(value: str) -> None:
+    bits = 0
+    for letter in value:
+        bits |= EVENTS_ALL if letter == "A" else EVENT_BITS[letter]
+    conf.set("notify", bits if bits & 3 else 0)        # neither K nor E: nothing is sent
 
 
 def _password(value: str) -> None:
@@ -43,7 +64,7 @@ def set_up(config: object) -> None:
     """Sets every word, now and whenever its setting changes. A bool or number whose name is a word's
     (with - for _) needs no entry here."""
     hooks = {"maxmemory-policy": _policy, "client-output-buffer-limit": _output_limits,
-             "requirepass": _password}
+             "requirepass": _password, "notify-keyspace-events": _events}
     for name, value in config.values.items():
         word = RENAMED.get(name, name.replace("-", "_"))
         if word in conf.NAMES and isinstance(value, int):

@@ -34,6 +34,8 @@ cdef void flush_later(Worker* w, Conn* c) noexcept nogil
 cdef void worker_flush(Worker* w) noexcept nogil
 cdef void worker_tick(Worker* w) noexcept nogil
 cdef void worker_inbox(Worker* w) noexcept nogil
+cdef Message* message_new(u32 kind, size_t n) noexcept nogil
+cdef void message_post(Worker* to, Message* m) noexcept nogil
 cdef void post(Worker* to, u32 kind, int fd, Conn* c, u64 id, const char* p, size_t n) noexcept nogil
 cdef void worker_init(Worker* w, u32 index) noexcept nogil
 cdef void worker_hooks(python_hook python, event_hook event, double rate) noexcept nogil

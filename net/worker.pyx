@@ -5,7 +5,7 @@ A batch of up to BATCH_MAX commands is parsed, then hashed and prefetched in sta
 (uring.pyx or epoll.pyx) calls conn_data, conn_sent, conn_eof and, once a turn, worker_flush.
 """
 from libc.stdlib cimport malloc, calloc, realloc, free, abort
-from libc.string cimport memcpy, memmove, memset, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from engine.defs cimport *
 from engine.lock cimport lock, unlock, try_lock
 from engine.reply cimport *
@@ -19,6 +19,7 @@ from engine.conf cimport conf
 from net.conn cimport *
 from net.txn cimport txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
+from net.pubsub cimport pubsub_leave, pushes_flush, on_published
 from net.resp cimport parse, parser_free, parser_wants
 
 cdef extern from "<unistd.h>" nogil:
@@ -94,6 +95,7 @@ cdef void worker_init(Worker* w, u32 index) noexcept nogil:
     memset(w, 0, sizeof(Worker))
     w.index = index
     out_init(&w.trash, &w.pool)
+    out_init(&w.pushes, &w.pool)
     w.ctx.random = rdtsc() * 2 + 1
     w.now_us = wall_us()
     w.ctx.now_ms = w.now_us // 1000
@@ -197,6 +199,7 @@ cdef void conn_close(Worker* w, Conn* c) noexcept nogil:
     if c.flags & C_CLOSING:
         return
     c.flags |= C_CLOSING
+    pubsub_leave(c)
     shutdown(c.fd, SHUT_RDWR)
     flush_later(w, c)
 
@@ -211,6 +214,7 @@ cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
         unwatch_all(&c.session, False)
     if c.txn != NULL:
         txn_free(c)
+    pubsub_leave(c)
     if hook_event != NULL and c.flags & C_MONITOR:
         hook_event(w, c, NULL, NULL, 0, EVENT_GONE, 0)
     close(c.fd)
@@ -297,13 +301,16 @@ cdef void conn_sent(Worker* w, Conn* c, i64 n) noexcept nogil:
 
 cdef void check_output_limit(Worker* w, Conn* c) noexcept nogil:
     cdef u64 pending = out_pending(&c.out) - c.head_sent
-    if conf.out_hard_bytes and pending > <u64>conf.out_hard_bytes:
+    cdef bint pubsub = c.session.flags & S_PUBSUB
+    cdef i64 hard = conf.pubsub_hard_bytes if pubsub else conf.out_hard_bytes
+    cdef i64 soft = conf.pubsub_soft_bytes if pubsub else conf.out_soft_bytes
+    if hard and pending > <u64>hard:
         conn_close(w, c)
         return
-    if conf.out_soft_bytes and pending > <u64>conf.out_soft_bytes:
+    if soft and pending > <u64>soft:
         if c.soft_since_us == 0:
             c.soft_since_us = w.now_us
-        elif w.now_us - c.soft_since_us > conf.out_soft_s * 1000000:
+        elif w.now_us - c.soft_since_us > (conf.pubsub_soft_s if pubsub else conf.out_soft_s) * 1000000:
             conn_close(w, c)
     else:
         c.soft_since_us = 0
@@ -318,6 +325,7 @@ cdef void worker_flush(Worker* w) noexcept nogil:
         w.resume = c.next_resume
         c.flags &= ~<u32>C_RESUME
         conn_data(w, c, NULL, 0)
+    pushes_flush(w)
     c = w.flush
     w.flush = NULL
     while c != NULL:
@@ -327,7 +335,7 @@ cdef void worker_flush(Worker* w) noexcept nogil:
             conn_release(w, c)
             c = following
             continue
-        if c.out.head != NULL and (conf.out_hard_bytes or conf.out_soft_bytes):
+        if c.out.head != NULL and (c.session.flags & S_PUBSUB or conf.out_hard_bytes or conf.out_soft_bytes):
             check_output_limit(w, c)       # also while a slow reader's send is under way
         if not c.flags & (C_SENDING | C_CLOSING):
             if c.out.head != NULL:
@@ -340,28 +348,43 @@ cdef void worker_flush(Worker* w) noexcept nogil:
 
 # ---- messages between workers
 
-cdef void post(Worker* to, u32 kind, int fd, Conn* c, u64 id, const char* p, size_t n) noexcept nogil:
-    """Leave a message for a worker and wake it. p NULL: n is only a number."""
-    cdef Message* m = <Message*>malloc(sizeof(Message) + (n if p != NULL else 0))
-    cdef u64 one = 1
+cdef Message* message_new(u32 kind, size_t n) noexcept nogil:
+    """A message with room for n bytes."""
+    cdef Message* m = <Message*>malloc(sizeof(Message) + n)
     if m == NULL:
         abort()
     m.next = NULL
     m.kind = kind
+    m.conn = NULL
+    return m
+
+
+cdef void message_post(Worker* to, Message* m) noexcept nogil:
+    """Leave a message for a worker; whoever leaves the first wakes it."""
+    cdef u64 one = 1
+    cdef bint wake
+    lock(&to.inbox_lock)
+    wake = to.inbox == NULL
+    if wake:
+        to.inbox = m
+    else:
+        to.inbox_tail.next = m
+    to.inbox_tail = m
+    unlock(&to.inbox_lock)
+    if wake:
+        write(to.wake_fd, &one, 8)
+
+
+cdef void post(Worker* to, u32 kind, int fd, Conn* c, u64 id, const char* p, size_t n) noexcept nogil:
+    """Leave a message for a worker and wake it. p NULL: n is only a number."""
+    cdef Message* m = message_new(kind, n if p != NULL else 0)
     m.fd = fd
     m.conn = c
     m.conn_id = id
     m.len = n
     if p != NULL:
         memcpy(m.data, p, n)
-    lock(&to.inbox_lock)
-    if to.inbox_tail != NULL:
-        to.inbox_tail.next = m
-    else:
-        to.inbox = m
-    to.inbox_tail = m
-    unlock(&to.inbox_lock)
-    write(to.wake_fd, &one, 8)
+    message_post(to, m)
 
 
 cdef void worker_inbox(Worker* w) noexcept nogil:
@@ -386,6 +409,8 @@ cdef void worker_inbox(Worker* w) noexcept nogil:
             on_served(w, m)
         elif m.kind == MSG_UNBLOCK:
             on_unblock(w, m)
+        elif m.kind == MSG_PUBLISH:
+            on_published(w, m)
         elif m.conn.session.id == m.conn_id and not m.conn.flags & C_CLOSING:
             if m.kind == MSG_KILL:
                 conn_close(w, m.conn)
@@ -422,6 +447,7 @@ cdef void worker_tick(Worker* w) noexcept nogil:
             if c.session.blocked != NULL:
                 flush_later(w, c)
         elif conf.timeout_s > 0 and not c.flags & (C_MONITOR | C_BLOCKED) and \
+                not c.session.flags & S_PUBSUB and \
                 w.now_us - c.last_us > conf.timeout_s * 1000000:
             conn_close(w, c)
         elif c.soft_since_us:
@@ -494,6 +520,23 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     return True
 
 
+cdef bint subscriber_may(Worker* w, Conn* c, Command* cmd) noexcept nogil:
+    """May a connection that has subscriptions and speaks RESP2 run this? False: the reply is written."""
+    cdef char text[192]
+    cdef const char** words = [b"ping", b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe",
+                               b"sunsubscribe", b"quit", b"reset"]
+    cdef int i
+    for i in range(9):
+        if cmd.name_len == strlen(words[i]) and not memcmp(cmd.name, words[i], cmd.name_len):
+            return True
+    snprintf(text, 192, b"ERR Can't execute '%.*s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET "
+             b"are allowed in this context", <int>cmd.name_len, cmd.name)
+    reply_error(w.ctx.out, text)
+    w.stats[cmd.id].rejected += 1
+    txn_fail(c)
+    return False
+
+
 cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     """A command between MULTI and EXEC."""
     cdef Ctx* x = &w.ctx
@@ -559,6 +602,9 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     x.cmd = cmd
     x.db = c.session.db
     x.resp = c.session.resp
+    if unlikely(c.session.flags & S_PUBSUB) and x.resp == 2 and not subscriber_may(w, c, cmd):
+        clock[0] = rdtsc()
+        return
     if unlikely(c.flags & C_MULTI) and not cmd.flags & F_IMMEDIATE:
         queue_command(w, c, b)
         clock[0] = rdtsc()
@@ -587,6 +633,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             run_locked(x, cmd)
         if unlikely(c.session.blocked != NULL):
             conn_blocked(w, c)             # it counts when it has run
+            pushes_flush(w)
             clock[0] = rdtsc()
             return
     else:
@@ -598,6 +645,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         w.stats[cmd.id].failed += 1
     note_duration(w, c, b, now - clock[0], out_pending(x.out) - before)
     clock[0] = now
+    if unlikely(w.push_conn != NULL):
+        pushes_flush(w)
     if unlikely(x.ready != NULL):
         serve_ready(w)
         clock[0] = rdtsc()

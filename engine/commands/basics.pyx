@@ -2,7 +2,7 @@
 """PING, ECHO, SELECT, TIME."""
 from engine.defs cimport *
 from engine.store cimport store
-from engine.command cimport Ctx, register
+from engine.command cimport Ctx, register, S_PUBSUB
 from engine.reply cimport (reply_array, reply_bulk, reply_bulk_int, reply_error, reply_ok,
                            reply_raw)
 from engine.commands.keys cimport int_arg
@@ -11,6 +11,13 @@ from engine.commands.keys cimport int_arg
 cdef void cmd_ping(Ctx* c) noexcept nogil:
     if c.argc > 2:
         reply_error(c.out, b"ERR wrong number of arguments for 'ping' command")
+    elif unlikely(c.session.flags & S_PUBSUB) and c.resp == 2:
+        reply_array(c.out, 2)
+        reply_bulk(c.out, b"pong", 4)
+        if c.argc == 2:
+            reply_bulk(c.out, c.argv[1].ptr, c.argv[1].len)
+        else:
+            reply_bulk(c.out, b"", 0)
     elif c.argc == 2:
         reply_bulk(c.out, c.argv[1].ptr, c.argv[1].len)
     else:

@@ -11,7 +11,7 @@ from engine.reply import error_stats
 
 from engine import arena, command, conf, events, inspect, keyspace, store
 from engine.commands import keys
-from net import bridge, cron, version
+from net import bridge, cron, pubsub, version
 from net.commands import client as client_commands
 from net.commands import hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
@@ -203,7 +203,7 @@ def clients_section() -> Fields:
         ("client_recent_max_output_buffer", max((row["omem"] for row in rows), default=0)),
         ("blocked_clients", bridge.blocked_clients()),
         ("tracking_clients", 0),
-        ("pubsub_clients", 0),
+        ("pubsub_clients", sum("P" in row["flags"] for row in rows)),
         ("watching_clients", watchers),
         ("clients_in_timeout_table", 0),
         ("total_watched_keys", watched),
@@ -346,6 +346,7 @@ def _stats_of_traffic(totals: dict) -> Fields:
 
 def _stats_of_keys(totals: dict) -> Fields:
     counts = keyspace.stats()
+    channels, patterns, shard_channels = pubsub.counts()
     return [
         ("expired_keys", totals["expired_keys"] + counts["expired_active"]),
         ("expired_fields", 0),
@@ -360,11 +361,14 @@ def _stats_of_keys(totals: dict) -> Fields:
         ("current_eviction_exceeded_time", 0),
         ("keyspace_hits", totals["keyspace_hits"]),
         ("keyspace_misses", totals["keyspace_misses"]),
+        ("pubsub_channels", channels),
+        ("pubsub_patterns", patterns),
+        ("pubsubshard_channels", shard_channels),
     ]
 
 
 NOTHING_YET = [
-    "pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks",
+    "latest_fork_usec", "total_forks",
     "migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits",
     "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses",
     "total_active_defrag_time", "current_active_defrag_time", "tracking_total_keys",

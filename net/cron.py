@@ -20,12 +20,11 @@ ticks = 0
 paused = False  # DEBUG PAUSE-CRON
 
 
-def _lazy_free() -> object:
-    try:
-        from engine.commands import keys
-    except ImportError:
-        return None
-    return getattr(keys, "lazy_free", None)
+def lazy_free(budget_us: int) -> None:
+    """Frees flushed databases, and large values that were deleted."""
+    from engine.commands import keys
+    keys.lazy_free(budget_us)
+    keys.count_lazyfreed(store.free_doomed(budget_us))
 
 
 class Ticker:
@@ -35,7 +34,6 @@ class Ticker:
         self.config = config
         self.log = log
         from net.commands import memory
-        self.lazy_free = _lazy_free()
         self.used_bytes = memory.used_bytes
         self.next_gc = time.monotonic() + GC_EVERY_S
         self.failed: set = set()
@@ -56,8 +54,7 @@ class Ticker:
             percent = EXPIRE_CPU_PERCENT + EXPIRE_CPU_STEP * effort
             budget_us = int(self.period_s() * percent * 10_000)
             self._run(keyspace.expire_cycle, now_ms, budget_us)
-        if self.lazy_free is not None:
-            self._run(self.lazy_free, LAZY_FREE_BUDGET)
+        self._run(lazy_free, LAZY_FREE_BUDGET)
         if ticks % TRIM_EVERY_TICKS == 0:
             self._run(store.trim, TRIM_KEEP_BYTES + store.used_exact() // 8)
         self._run(self.used_bytes)  # keeps the peak

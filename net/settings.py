@@ -330,7 +330,7 @@ _ACCEPTED_GROUPS = {
     # Features to come: whoever builds one takes its names out here.
     "persistence is not built yet":
         "save rdbchecksum rdb-del-sync-files rdb-save-incremental-fsync "
-        "rdb-key-save-delay rdb-version-check key-load-delay loading-process-events-interval-bytes "
+        "rdb-key-save-delay key-load-delay loading-process-events-interval-bytes "
         "stop-writes-on-bgsave-error dbfilename appendonly appendfilename appenddirname "
         "appendfsync no-appendfsync-on-rewrite auto-aof-rewrite-percentage "
         "auto-aof-rewrite-min-size aof-load-truncated aof-use-rdb-preamble aof-timestamp-enabled "

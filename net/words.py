@@ -1,6 +1,7 @@
 """The data plane's words (engine.conf), kept equal to the settings."""
 
 from engine import conf
+from engine.commands import dump
 
 # Settings whose word has another name.
 RENAMED = {
@@ -60,11 +61,16 @@ def _password(value: str) -> None:
     conf.set("need_auth", 1 if value else 0)
 
 
+def _version_check(value: str) -> None:
+    dump.set_any_version(value == "relaxed")
+
+
 def set_up(config: object) -> None:
     """Sets every word, now and whenever its setting changes. A bool or number whose name is a word's
     (with - for _) needs no entry here."""
     hooks = {"maxmemory-policy": _policy, "client-output-buffer-limit": _output_limits,
-             "requirepass": _password, "notify-keyspace-events": _events}
+             "requirepass": _password, "notify-keyspace-events": _events,
+             "rdb-version-check": _version_check}
     for name, value in config.values.items():
         word = RENAMED.get(name, name.replace("-", "_"))
         if word in conf.NAMES and isinstance(value, int):

@@ -5,6 +5,7 @@ from libc.string cimport memcpy, memcmp, memchr
 from engine.defs cimport *
 from engine.store cimport *
 from engine.command cimport Ctx, Arg, register, arg_is, ctx_random, S_NO_TOUCH
+from engine.conf cimport conf
 from engine.glob cimport glob_match, glob_slot
 from engine.events cimport *
 from engine.keyspace cimport (entry_copy, entry_move, expire_if_needed, idle_or_freq, key_delete, key_init,
@@ -399,7 +400,9 @@ cdef u64 flush_db(u32 db, bint later) noexcept nogil:
 
 
 cdef bint flush_option(Ctx* c, bint* later) noexcept nogil:
-    if c.argc == 1 or (c.argc == 2 and arg_is(&c.argv[1], b"async", 5)):
+    if c.argc == 1:
+        later[0] = conf.lazyfree_user_flush
+    elif c.argc == 2 and arg_is(&c.argv[1], b"async", 5):
         later[0] = True
     elif c.argc == 2 and arg_is(&c.argv[1], b"sync", 4):
         later[0] = False
@@ -445,7 +448,9 @@ cdef void lazy_step(Job* job) noexcept nogil:
     cdef Table* t
     cdef u32 budget = LAZY_HOLD
     cdef u64 n = 0
+    cdef u32 doomed
     lock(&p.lock)
+    doomed = p.doomed_n        # large values are only put there, and count when they have ended
     while budget and job.at < job.n:
         t = job.tables[job.at]
         if part_of(t.slot) != p:
@@ -458,9 +463,10 @@ cdef void lazy_step(Job* job) noexcept nogil:
         table_drop(p, job.db, t)
         job.at += 1
         job.bucket = 0
+    doomed = p.doomed_n - doomed
     unlock(&p.lock)
     atomic_sub64(&lazy_waiting, n, RELAXED)
-    atomic_add64(&lazy_freed, n, RELAXED)
+    atomic_add64(&lazy_freed, n - doomed, RELAXED)
 
 
 cdef bint lazy_run(i64 budget_us) noexcept nogil:
@@ -493,6 +499,11 @@ def lazy_free(i64 budget_us) -> bool:
 def lazyfree_pending() -> int:
     """Keys that were flushed and still take memory."""
     return atomic_load64(&lazy_waiting, RELAXED)
+
+
+def count_lazyfreed(n: int) -> None:
+    """The control thread freed n large values."""
+    atomic_add64(&lazy_freed, n, RELAXED)
 
 
 def lazyfreed_objects() -> int:

@@ -4,6 +4,7 @@ from engine.command import register_python
 
 from engine import keyspace
 from engine import reply as engine_reply
+from engine.commands import keys
 from net import bridge, log
 from net.commands import memory
 from net.commands.common import (
@@ -18,7 +19,7 @@ from net.config import ConfigError, config
 from net.reply import OK, Error
 
 # Called by CONFIG RESETSTAT, after the counters of the workers.
-RESETTERS: list = [engine_reply.reset_error_stats, memory.reset_peak]
+RESETTERS: list = [engine_reply.reset_error_stats, memory.reset_peak, keys.reset_lazyfreed]
 if hasattr(keyspace, "reset_stats"):
     RESETTERS.append(keyspace.reset_stats)
 

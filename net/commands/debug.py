@@ -6,6 +6,7 @@ from collections.abc import Callable
 from engine.command import register_python
 
 from engine import conf, inspect
+from engine.commands import dump
 from net import cron, log
 from net.commands.common import (
     NO_KEYS,
@@ -316,6 +317,12 @@ def pause_cron(_client: object, args: list[bytes]) -> object:
     return "OK"
 
 
+def set_skip_checksum_validation(_client: object, args: list[bytes]) -> object:
+    """DEBUG SET-SKIP-CHECKSUM-VALIDATION 0|1"""
+    dump.set_any_checksum(bool(loose_int(args[2])))
+    return "OK"
+
+
 def accepted(_client: object, _args: list[bytes]) -> object:
     """A switch of Valkey's insides that has no counterpart here."""
     return "OK"
@@ -338,6 +345,7 @@ HELP = [
     ("REPLYBUFFER (PEAK-RESET-TIME|RESIZING) <value>", "Accepted, without effect."),
     ("SDSLEN <key>", "Shows the sizes of a string key."),
     ("SET-ACTIVE-EXPIRE <0|1>", "Stops or starts the expiry of keys that nobody reads."),
+    ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "RESTORE does not look at payloads' checksums."),
     ("SLEEP <seconds>", "Sleeps in the worker that serves this connection."),
     ("STRUCTSIZE", "Replies sizes of structures."),
 ]
@@ -367,7 +375,9 @@ HANDLERS: dict[bytes, tuple[int, int, Callable[[object, list[bytes]], object]]] 
     b"error": (3, 3, error),
     b"replybuffer": (4, 4, replybuffer),
     b"pause-cron": (3, 3, pause_cron),
+    b"set-skip-checksum-validation": (3, 3, set_skip_checksum_validation),
     b"dict-resizing": (3, 3, accepted),
+    b"hashtable-can-abort-shrink": (3, 3, accepted),
     b"client-enforce-reply-list": (3, 3, accepted),
 }
 

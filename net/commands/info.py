@@ -279,7 +279,7 @@ def memory_section() -> Fields:
         ("mem_allocator", memory.ALLOCATOR),
         ("mem_overhead_db_hashtable_rehashing", 0),
         ("active_defrag_running", 0),
-        ("lazyfree_pending_objects", keys.lazyfree_pending()),
+        ("lazyfree_pending_objects", keys.lazyfree_pending() + store.doomed()),
         ("lazyfreed_objects", keys.lazyfreed_objects()),
     ]
 

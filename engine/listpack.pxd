@@ -24,6 +24,17 @@ cdef struct LpValue:               # an element, decoded
     size_t n
     i64 v
 
+cdef struct LpCoded:               # an element ready to be put: head, then (for strings) the string itself
+    u8 head[16]
+    u32 head_n
+    const char* s
+    size_t n
+    size_t body                    # head and string
+    size_t all_                    # and the length behind
+
+cdef void lp_code(LpCoded* e, const char* s, size_t n) noexcept nogil
+cdef void lp_code_int(LpCoded* e, i64 v) noexcept nogil
+cdef void lp_put(u8* p, LpCoded* e) noexcept nogil             # all_ bytes at p
 cdef u8* lp_new(Arena* a, size_t room) noexcept nogil          # an empty one; room: bytes expected, 0 will do
 cdef u8* lp_copy(Arena* to, u8* lp) noexcept nogil
 cdef u8* lp_append(Arena* a, u8* lp, const char* s, size_t n) noexcept nogil

@@ -10,16 +10,7 @@ cdef enum:
     INT_TEXT_MAX = 20              # a longer string is no int64
     SHRINK_BYTES_MIN = 64          # smaller blocks are left as they are
 
-cdef struct Coded:                 # an element ready to be put: head, then (for strings) the string itself
-    u8 head[16]
-    u32 head_n
-    const char* s
-    size_t n
-    size_t body                    # head and string
-    size_t all_                    # and the length behind
-
-
-cdef void code_int(Coded* e, i64 v) noexcept nogil:
+cdef void lp_code_int(LpCoded* e, i64 v) noexcept nogil:
     cdef u8* h = e.head
     e.s = NULL
     e.n = 0
@@ -50,12 +41,12 @@ cdef void code_int(Coded* e, i64 v) noexcept nogil:
     e.all_ = e.body + 1
 
 
-cdef void code(Coded* e, const char* s, size_t n) noexcept nogil:
+cdef void lp_code(LpCoded* e, const char* s, size_t n) noexcept nogil:
     """A string, as an integer where it is the text of one."""
     cdef i64 v
     cdef u32 n32 = <u32>n
     if n <= INT_TEXT_MAX and n and (s[0] == c'-' or c'0' <= s[0] <= c'9') and parse_i64(s, n, &v):
-        code_int(e, v)
+        lp_code_int(e, v)
         return
     e.s = s
     e.n = n
@@ -85,7 +76,8 @@ cdef inline void put_backlen(u8* p, size_t n) noexcept nogil:
             p[i] |= 128
 
 
-cdef inline void put(u8* p, Coded* e) noexcept nogil:
+cdef void lp_put(u8* p, LpCoded* e) noexcept nogil:
+    """Write a coded element."""
     memcpy(p, e.head, e.head_n)
     if e.n:
         memcpy(p + e.head_n, e.s, e.n)
@@ -140,19 +132,19 @@ cdef u8* lp_copy(Arena* to, u8* lp) noexcept nogil:
     return copy
 
 
-cdef inline u8* add_at(Arena* a, u8* lp, size_t at, size_t gone, Coded* e) noexcept nogil:
+cdef inline u8* add_at(Arena* a, u8* lp, size_t at, size_t gone, LpCoded* e) noexcept nogil:
     lp = splice(a, lp, at, gone, e.all_)
-    put(lp + at, e)
+    lp_put(lp + at, e)
     return lp
 
 
 cdef u8* lp_append(Arena* a, u8* lp, const char* s, size_t n) noexcept nogil:
     """A string at the end. s is not in lp."""
-    cdef Coded e
+    cdef LpCoded e
     cdef size_t size = lp_bytes(lp)
-    code(&e, s, n)
+    lp_code(&e, s, n)
     if likely(size + e.all_ <= arena_usable(lp)):
-        put(lp + size - 1, &e)
+        lp_put(lp + size - 1, &e)
         lp[size + e.all_ - 1] = LP_EOF
         set_bytes(lp, size + e.all_)
     else:
@@ -163,8 +155,8 @@ cdef u8* lp_append(Arena* a, u8* lp, const char* s, size_t n) noexcept nogil:
 
 cdef u8* lp_append_int(Arena* a, u8* lp, i64 v) noexcept nogil:
     """An integer at the end."""
-    cdef Coded e
-    code_int(&e, v)
+    cdef LpCoded e
+    lp_code_int(&e, v)
     lp = add_at(a, lp, lp_bytes(lp) - 1, 0, &e)
     count_changed(lp, 1)
     return lp
@@ -172,14 +164,14 @@ cdef u8* lp_append_int(Arena* a, u8* lp, i64 v) noexcept nogil:
 
 cdef u8* lp_prepend(Arena* a, u8* lp, const char* s, size_t n) noexcept nogil:
     """A string at the front. s is not in lp."""
-    cdef Coded e
-    code(&e, s, n)
+    cdef LpCoded e
+    lp_code(&e, s, n)
     lp = add_at(a, lp, LP_HEADER, 0, &e)
     count_changed(lp, 1)
     return lp
 
 
-cdef u8* insert(Arena* a, u8* lp, u8* p, Coded* e, int where, u8** at) noexcept nogil:
+cdef u8* insert(Arena* a, u8* lp, u8* p, LpCoded* e, int where, u8** at) noexcept nogil:
     cdef size_t gone = 0, place
     if where == LP_AFTER:
         p = lp_skip(p)
@@ -196,15 +188,15 @@ cdef u8* insert(Arena* a, u8* lp, u8* p, Coded* e, int where, u8** at) noexcept 
 
 cdef u8* lp_insert(Arena* a, u8* lp, u8* p, const char* s, size_t n, int where, u8** at) noexcept nogil:
     """A string before, after or instead of the element at p (before the end mark: append). s is not in lp."""
-    cdef Coded e
-    code(&e, s, n)
+    cdef LpCoded e
+    lp_code(&e, s, n)
     return insert(a, lp, p, &e, where, at)
 
 
 cdef u8* lp_insert_int(Arena* a, u8* lp, u8* p, i64 v, int where, u8** at) noexcept nogil:
     """As lp_insert, for an integer."""
-    cdef Coded e
-    code_int(&e, v)
+    cdef LpCoded e
+    lp_code_int(&e, v)
     return insert(a, lp, p, &e, where, at)
 
 
@@ -308,12 +300,12 @@ cdef bint lp_equals(u8* p, const char* s, size_t n) noexcept nogil:
 
 cdef u8* lp_find(u8* lp, u8* p, const char* s, size_t n, u32 skip) noexcept nogil:
     """The first element equal to a string from p on (NULL: none), looking at every (skip + 1)th."""
-    cdef Coded e
+    cdef LpCoded e
     cdef u32 left = 0
     cdef size_t body
     if p == NULL:
         return NULL
-    code(&e, s, n)
+    lp_code(&e, s, n)
     while p[0] != LP_EOF:
         body = lp_body_bytes(p)
         if left == 0:
@@ -374,6 +366,6 @@ cdef bint lp_valid(const u8* lp, size_t size) noexcept nogil:
 
 cdef size_t lp_entry_bytes(const char* s, size_t n) noexcept nogil:
     """What a string would take as an element."""
-    cdef Coded e
-    code(&e, s, n)
+    cdef LpCoded e
+    lp_code(&e, s, n)
     return e.all_

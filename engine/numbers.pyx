@@ -2,9 +2,9 @@
 """Number parsing and printing; see numbers.pxd."""
 from libc.string cimport memcpy, strlen
 from engine.defs cimport *
+from engine.doubles cimport read_double
 
 cdef extern from "<stdlib.h>" nogil:
-    double strtod(const char*, char**)
     long double strtold(const char*, char**)
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
@@ -79,24 +79,8 @@ cdef bint parse_long_double(const char* p, size_t n, long double* out) noexcept 
 
 
 cdef bint parse_double(const char* p, size_t n, double* out) noexcept nogil:
-    """A score or a distance: no leading space, the whole of it, no NaN, no overflow; inf is one."""
-    cdef char tmp[LONG_DOUBLE_CHARS]
-    cdef char* end
-    cdef i64 v
-    if n < 16 and parse_i64(p, n, &v):     # the usual case; exact below 2 ** 53
-        out[0] = <double>v
-        return True
-    if n == 0 or n >= LONG_DOUBLE_CHARS or isspace(<u8>p[0]):
-        return False
-    memcpy(tmp, p, n)
-    tmp[n] = 0
-    if strlen(tmp) != n:
-        return False
-    set_errno(0)
-    out[0] = strtod(tmp, &end)
-    if end != tmp + n or isnan(out[0]):
-        return False
-    return errno != ERANGE or (not isinf(out[0]) and out[0] != 0)
+    """A score or a distance: no space, the whole of it, no NaN, in range; inf is one."""
+    return read_double(p, n, out)
 
 
 cdef int write_long_double(char* buf, size_t cap, long double v) noexcept nogil:

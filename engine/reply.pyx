@@ -2,13 +2,9 @@
 """Growth of output chunks, error replies and their statistics; see reply.pxd."""
 from libc.stdlib cimport malloc, free, abort
 from libc.string cimport memcmp
-from libc.math cimport isnan, isinf
 from engine.defs cimport *
+from engine.doubles cimport DOUBLE_CHARS, write_double
 from engine.lock cimport lock, unlock
-
-cdef extern from "<stdio.h>" nogil:
-    int snprintf(char*, size_t, const char*, ...)
-    double strtod(const char*, char**)
 
 cdef enum:
     POOLED_CHUNKS_MAX = 64
@@ -150,26 +146,25 @@ cdef void reply_error(OutBuf* o, const char* text) noexcept nogil:
 
 
 cdef void reply_double(OutBuf* o, int resp, double v) noexcept nogil:
-    """A double: RESP3 `,v`, RESP2 a bulk string; the shortest text that reads back the same."""
-    cdef char tmp[48]
-    cdef int n = 0, digits
-    if isinf(v):
-        n = snprintf(tmp, 48, b"inf" if v > 0 else b"-inf")
-    elif isnan(v):
-        n = snprintf(tmp, 48, b"nan")
-    elif v == 0:
-        n = snprintf(tmp, 48, b"-0" if 1.0 / v < 0 else b"0")
-    else:
-        for digits in range(15, 18):
-            n = snprintf(tmp, 48, b"%.*g", digits, v)
-            if strtod(tmp, NULL) == v:
-                break
+    """A double: RESP3 `,v`, RESP2 a bulk string; the digits are Valkey's."""
+    cdef char* p = out_reserve(o, DOUBLE_CHARS + 8)
+    cdef char tmp[DOUBLE_CHARS]
+    cdef int n
     if resp > 2:
-        out_write(o, b",", 1)
-        out_write(o, tmp, n)
-        out_write(o, b"\r\n", 2)
+        p[0] = c','
+        p += 1
+        n = write_double(p, v)
     else:
-        reply_bulk(o, tmp, n)
+        n = write_double(tmp, v)
+        p[0] = c'$'
+        p += 1 + write_u64(p + 1, n)
+        p[0] = c'\r'
+        p[1] = c'\n'
+        p += 2
+        memcpy(p, tmp, n)
+    p[n] = c'\r'
+    p[n + 1] = c'\n'
+    o.pos = p + n + 2
 
 
 def error_stats() -> dict:

@@ -10,7 +10,7 @@ cdef int write_double(char* buf, double v) noexcept nogil              # no term
 # Reads the number that p begins with: how many bytes it takes, 0 where there is none. *outside: it is too large
 # (v: an infinity) or too small (v: 0).
 cdef size_t scan_double(const char* p, size_t n, double* v, bint* outside) noexcept nogil
-cdef bint read_double(const char* p, size_t n, double* v) noexcept nogil   # all of it, in range, not NaN
+cdef bint read_double(const char* p, size_t n, double* v) noexcept nogil   # all of it, in range
 cdef int write_digits(char* buf, double v) noexcept nogil              # write_double of what is no integer, not 0, finite
 
 

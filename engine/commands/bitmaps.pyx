@@ -5,6 +5,7 @@ from engine.defs cimport *
 from engine.store cimport *
 from engine.command cimport Arg, Ctx, arg_is, register
 from engine.conf cimport conf
+from engine.events cimport key_changed, notify, N_GENERIC, N_STRING
 from engine.hashing cimport load64
 from engine.keyspace cimport *
 from engine.numbers cimport parse_i64
@@ -237,10 +238,12 @@ cdef void cmd_setbit(Ctx* c) noexcept nogil:
     mask = <u8>(0x80 >> (at & 7))
     if (p[0] & mask != 0) != on:
         p[0] ^= mask
+        key_changed(c, &c.key, N_STRING, b"setbit")
         c.dirty += 1
         reply_int(c.out, 1 - on)
         return
     if need > have:
+        key_changed(c, &c.key, N_STRING, b"setbit")
         c.dirty += 1
     reply_int(c.out, on)
 
@@ -335,6 +338,7 @@ cdef void cmd_bitop(Ctx* c) noexcept nogil:
     if size == 0:
         if lookup(c, &c.key) != NULL:
             key_delete(c, &c.key)
+            notify(c, N_GENERIC, b"del", &c.key)
             c.dirty += 1
         reply_int(c.out, 0)
         return
@@ -351,6 +355,7 @@ cdef void cmd_bitop(Ctx* c) noexcept nogil:
             memset(to + n, 0, size - n)
     lookup(c, &c.key)
     key_put(c, &c.key, result)
+    key_changed(c, &c.key, N_STRING, b"set")
     c.dirty += 1
     reply_int(c.out, size)
 
@@ -456,8 +461,8 @@ cdef bint field_fit(Field* f, i64 value, i64 by, i64* out) noexcept nogil:
     return True
 
 
-cdef bint field_change(Ctx* c, char* p, size_t size, Field* f) noexcept nogil:
-    """SET or INCRBY, replied; did it write, and another value than before?"""
+cdef bint field_change(Ctx* c, char* p, size_t size, Field* f, bint grown) noexcept nogil:
+    """SET or INCRBY, replied; did it write, and another value than before (or into a string that has grown)?"""
     cdef i64 old = field_load(p, size, f), fresh
     cdef bint fits
     if f.kind == FIELD_INCRBY:
@@ -469,7 +474,7 @@ cdef bint field_change(Ctx* c, char* p, size_t size, Field* f) noexcept nogil:
         return False
     reply_int(c.out, fresh if f.kind == FIELD_INCRBY else old)
     if fresh == old:
-        return False
+        return grown
     field_store(p, f, fresh)
     return True
 
@@ -526,9 +531,9 @@ cdef void bitfield(Ctx* c, bint read_only) noexcept nogil:
         if f.kind == FIELD_GET:
             reply_int(c.out, field_load(p, size, &f))
         elif f.kind != FIELD_OVERFLOW:
-            c.dirty += field_change(c, <char*>p, size, &f)
-    if grown and c.dirty == before:
-        c.dirty += 1               # only the length has changed
+            c.dirty += field_change(c, <char*>p, size, &f, grown)
+    if c.dirty != before:
+        key_changed(c, &c.key, N_STRING, b"setbit")
 
 
 cdef void cmd_bitfield(Ctx* c) noexcept nogil:

@@ -4,10 +4,11 @@ from engine.defs cimport *
 from engine.store cimport Entry, entry_expire
 from engine.command cimport Ctx, Arg, register, arg_is
 from engine.conf cimport conf
+from engine.events cimport notify, N_EXPIRED, N_GENERIC
 from engine.keyspace cimport key_delete, key_expire_at, lookup_write
 from engine.numbers cimport parse_i64
 from engine.reply cimport reply_error, reply_int
-from engine.commands.keys cimport error_quoting, lookup_quiet
+from engine.commands.keys cimport error_quoting, lookup_untouched
 
 cdef enum:
     OPT_NX = 1
@@ -85,9 +86,11 @@ cdef void expire_generic(Ctx* c, i64 base_ms, i64 unit_ms) noexcept nogil:
         return
     if when_ms <= c.now_ms and not conf.import_mode:
         key_delete(c, &c.key)
+        notify(c, N_EXPIRED, b"expired", &c.key)
         c.expired += 1
     else:
         key_expire_at(c, &c.key, when_ms)
+        notify(c, N_GENERIC, b"expire", &c.key)
     c.dirty += 1
     reply_int(c.out, 1)
 
@@ -109,7 +112,7 @@ cdef void cmd_pexpireat(Ctx* c) noexcept nogil:
 
 
 cdef void ttl_generic(Ctx* c, i64 base_ms, bint seconds) noexcept nogil:
-    cdef Entry* e = lookup_quiet(c, &c.key)
+    cdef Entry* e = lookup_untouched(c, &c.key)
     cdef i64 v = -2
     if e != NULL:
         v = entry_expire(e)
@@ -144,6 +147,7 @@ cdef void cmd_persist(Ctx* c) noexcept nogil:
         reply_int(c.out, 0)
         return
     key_expire_at(c, &c.key, -1)
+    notify(c, N_GENERIC, b"persist", &c.key)
     c.dirty += 1
     reply_int(c.out, 1)
 

@@ -2,6 +2,7 @@
 from engine.defs cimport *
 from engine.command cimport Ctx, Arg
 from engine.store cimport Entry, Key, E_EXPIRE, entry_expire
+from engine.events cimport notify, N_KEY_MISS
 from engine.keyspace cimport lookup
 from engine.reply cimport OutBuf
 
@@ -32,4 +33,12 @@ cdef inline Entry* lookup_quiet(Ctx* c, Key* k) noexcept nogil:
         c.misses += 1
     else:
         c.hits += 1
+    return e
+
+
+cdef inline Entry* lookup_untouched(Ctx* c, Key* k) noexcept nogil:
+    """As lookup_quiet, with the event of a key that is not there."""
+    cdef Entry* e = lookup_quiet(c, k)
+    if e == NULL:
+        notify(c, N_KEY_MISS, b"keymiss", k)
     return e

@@ -149,6 +149,7 @@ cdef void cmd_del(Ctx* c) noexcept nogil:
         for i in range(n):
             if lookup(c, &keys[i]) != NULL:
                 key_delete(c, &keys[i])
+                notify(c, N_GENERIC, b"del", &keys[i])
                 found += 1
         at += n
     c.dirty += found
@@ -161,7 +162,7 @@ cdef void cmd_exists(Ctx* c) noexcept nogil:
     while at < c.argc:
         n = keys_batch(c, at, c.argc, 1, keys)
         for i in range(n):
-            found += lookup_quiet(c, &keys[i]) != NULL
+            found += lookup_untouched(c, &keys[i]) != NULL
         at += n
     reply_int(c.out, found)
 
@@ -181,15 +182,18 @@ cdef void cmd_touch(Ctx* c) noexcept nogil:
 
 
 cdef void cmd_type(Ctx* c) noexcept nogil:
-    cdef Entry* e = lookup_quiet(c, &c.key)
+    cdef Entry* e = lookup_untouched(c, &c.key)
     if e == NULL:
         reply_status(c.out, b"none")
     else:
         reply_status(c.out, type_name(entry_type(e)))
 
 
-cdef void move_entry(Ctx* c, Key* src, Key* dst, Entry* e) noexcept nogil:
+cdef void move_entry(Ctx* c, Key* src, Key* dst, Entry* e, const char* from_event,
+                     const char* to_event) noexcept nogil:
     """Put a copy of src's entry at dst (looked up), then delete src."""
+    if dst.entry != NULL:
+        notify(c, N_NEW, b"new", dst)      # what is overwritten counts as deleted
     if dst.part == src.part:
         key_put(c, dst, entry_move(dst.part, e, dst.ptr, dst.len))
     else:
@@ -198,6 +202,8 @@ cdef void move_entry(Ctx* c, Key* src, Key* dst, Entry* e) noexcept nogil:
     key_ready(c, dst)
     if table_find(src) != NULL:            # the slot may have changed: find it again
         key_delete(c, src)
+    notify(c, N_GENERIC, from_event, src)
+    notify(c, N_GENERIC, to_event, dst)
     c.dirty += 1
 
 
@@ -210,7 +216,7 @@ cdef void rename_generic(Ctx* c, bint nx) noexcept nogil:
     if not same_key(&c.argv[1], &c.argv[2]):
         key_init(c, &dst, &c.argv[2])
         if lookup_write(c, &dst) == NULL or not nx:
-            move_entry(c, &c.key, &dst, e)
+            move_entry(c, &c.key, &dst, e, b"rename_from", b"rename_to")
             if nx:
                 reply_int(c.out, 1)
             else:
@@ -255,8 +261,10 @@ cdef void cmd_copy(Ctx* c) noexcept nogil:
         key_init(c, &dst, &c.argv[2])
         dst.db = db
         if lookup_write(c, &dst) == NULL or replace:
+            if dst.entry != NULL:
+                notify(c, N_NEW, b"new", &dst)
             key_put(c, &dst, entry_copy(dst.part, e, dst.ptr, dst.len))
-            key_modified(c, &dst)
+            key_changed(c, &dst, N_GENERIC, b"copy_to")
             key_ready(c, &dst)
             c.dirty += 1
             reply_int(c.out, 1)
@@ -278,7 +286,7 @@ cdef void cmd_move(Ctx* c) noexcept nogil:
         key_init(c, &dst, &c.argv[1])
         dst.db = db
         if lookup_write(c, &dst) == NULL:
-            move_entry(c, &c.key, &dst, e)
+            move_entry(c, &c.key, &dst, e, b"move_from", b"move_to")
             reply_int(c.out, 1)
             return
     reply_int(c.out, 0)

@@ -6,6 +6,7 @@ from engine.defs cimport *
 from engine.store cimport *
 from engine.command cimport Arg, Ctx, arg_is, register
 from engine.conf cimport conf
+from engine.events cimport notify, N_EXPIRED, N_GENERIC, N_STRING
 from engine.keyspace cimport *
 from engine.multikey cimport *
 from engine.numbers cimport parse_i64, parse_long_double, write_long_double
@@ -181,6 +182,7 @@ cdef inline bint length_fits(Ctx* c, u64 size, u64 more) noexcept nogil:
 cdef void expired_at_once(Ctx* c) noexcept nogil:
     """The key (found) was given an expiry in the past: it goes."""
     key_delete(c, &c.key)
+    notify(c, N_EXPIRED, b"expired", &c.key)
     c.dirty += 1
     c.expired += 1
 
@@ -234,6 +236,9 @@ cdef void set_with(Ctx* c, Options* o, Arg* value) noexcept nogil:
     else:
         set_string(c, &c.key, value.ptr, value.len, o.expire_ms, o.flags & OPT_KEEPTTL)
         c.dirty += 1
+        notify(c, N_STRING, b"set", &c.key)
+        if o.expire != NULL:
+            notify(c, N_GENERIC, b"expire", &c.key)
     if not quiet:
         reply_ok(c.out)
 
@@ -244,6 +249,7 @@ cdef void cmd_set(Ctx* c) noexcept nogil:
         lookup(c, &c.key)
         set_string(c, &c.key, c.argv[2].ptr, c.argv[2].len, -1, False)
         c.dirty += 1
+        notify(c, N_STRING, b"set", &c.key)
         reply_ok(c.out)
     elif parse_options(c, 3, OF_SET, &o):
         set_with(c, &o, &c.argv[2])
@@ -255,6 +261,7 @@ cdef void cmd_setnx(Ctx* c) noexcept nogil:
         return
     set_string(c, &c.key, c.argv[2].ptr, c.argv[2].len, -1, False)
     c.dirty += 1
+    notify(c, N_STRING, b"set", &c.key)
     reply_int(c.out, 1)
 
 
@@ -280,12 +287,14 @@ cdef void cmd_getset(Ctx* c) noexcept nogil:
     if not get_first(c):
         return
     set_string(c, &c.key, c.argv[2].ptr, c.argv[2].len, -1, False)
+    notify(c, N_STRING, b"set", &c.key)
     c.dirty += 1
 
 
 cdef void cmd_getdel(Ctx* c) noexcept nogil:
     if get_first(c) and c.key.entry != NULL:
         key_delete(c, &c.key)
+        notify(c, N_GENERIC, b"del", &c.key)
         c.dirty += 1
 
 
@@ -302,9 +311,11 @@ cdef void cmd_getex(Ctx* c) noexcept nogil:
             expired_at_once(c)
             return
         key_expire_at(c, &c.key, o.expire_ms)
+        notify(c, N_GENERIC, b"expire", &c.key)
         c.dirty += 1
     elif o.flags & OPT_PERSIST and entry_has_expire(e):
         key_expire_at(c, &c.key, -1)
+        notify(c, N_GENERIC, b"persist", &c.key)
         c.dirty += 1
 
 
@@ -316,6 +327,7 @@ cdef void cmd_delifeq(Ctx* c) noexcept nogil:
         reply_int(c.out, 0)
         return
     key_delete(c, &c.key)
+    notify(c, N_GENERIC, b"del", &c.key)
     c.dirty += 1
     reply_int(c.out, 1)
 
@@ -330,6 +342,7 @@ cdef void cmd_append(Ctx* c) noexcept nogil:
     cdef size_t have
     if e == NULL:
         set_string(c, &c.key, a.ptr, a.len, -1, False)
+        notify(c, N_STRING, b"append", &c.key)
         c.dirty += 1
         reply_int(c.out, a.len)
         return
@@ -339,6 +352,7 @@ cdef void cmd_append(Ctx* c) noexcept nogil:
     if not length_fits(c, have, a.len):
         return
     memcpy(string_writable(c, &c.key, have + a.len) + have, a.ptr, a.len)
+    notify(c, N_STRING, b"append", &c.key)
     c.dirty += 1
     reply_int(c.out, have + a.len)
 
@@ -379,6 +393,7 @@ cdef void cmd_setrange(Ctx* c) noexcept nogil:
     if size < have:
         size = have
     memcpy(string_writable(c, &c.key, size) + offset, a.ptr, a.len)
+    notify(c, N_STRING, b"setrange", &c.key)
     c.dirty += 1
     reply_int(c.out, size)
 
@@ -426,6 +441,7 @@ cdef inline void increment(Ctx* c, i64 by) noexcept nogil:
         reply_error(c.out, b"ERR increment or decrement would overflow")
         return
     set_integer(c, &c.key, v)
+    notify(c, N_STRING, b"incrby", &c.key)
     c.dirty += 1
     reply_int(c.out, v)
 
@@ -478,6 +494,7 @@ cdef void cmd_incrbyfloat(Ctx* c) noexcept nogil:
     memcpy(string_writable(c, &c.key, n), text, n)
     if string_embeds(c.key.len, n, entry_has_expire(c.key.entry)):
         entry_set_enc(c.key.entry, ENC_EMBSTR)
+    notify(c, N_STRING, b"incrbyfloat", &c.key)
     c.dirty += 1
     reply_value(c, c.key.entry)
 
@@ -511,6 +528,9 @@ cdef void set_pairs(Ctx* c, i64 at, i64 end, i64 expire_ms, bint keep_ttl) noexc
             value = &c.argv[at + 1]
             lookup(c, &keys[i])
             set_string(c, &keys[i], value.ptr, value.len, expire_ms, keep_ttl)
+            notify(c, N_STRING, b"set", &keys[i])
+            if expire_ms >= 0:
+                notify(c, N_GENERIC, b"expire", &keys[i])
             at += 2
         c.dirty += n
 

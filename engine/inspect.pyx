@@ -1,29 +1,33 @@
 # slotring: data plane
-"""What administration asks about the data: sizes, encodings, digests, tables; and DEBUG POPULATE.
+"""What administration asks about the data: sizes, encodings, tables; and DEBUG POPULATE.
 
 Every function copies what it needs while the partition is locked, without the GIL's rules in the
 way, and makes Python objects of it afterwards."""
-from libc.stdlib cimport malloc, realloc, free
+from libc.stdlib cimport malloc, free
 from libc.string cimport memcpy
 from engine.defs cimport *
 from engine.store cimport *
 from engine.lock cimport lock, unlock
 from engine.arena cimport arena_usable
 from engine.hashing cimport hash_bytes, key_slot, SLOTS
-from engine.numbers cimport parse_i64
 from engine.keyspace cimport (lru_clock, lfu_policy, lfu_initial, idle_or_freq, string_value,
                               set_string)
 from engine.command cimport Ctx, Session
 from engine.conf cimport conf
+from engine.members cimport Members
+from engine.quicklist cimport Node, Quicklist
+from engine.rdbio cimport RdbOut, rdb_out_free, rdb_out_string
 
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
 cdef enum:
-    LOOK_BYTES = 64            # a Look's text that needs no block of its own
     CHAIN_KINDS = 32
+    WANT_BYTES = 1
+    WANT_RDB = 2
 
-ENCODINGS = {0: "raw", 1: "int", 2: "embstr"}
+ENCODINGS = {0: "raw", 1: "int", 2: "embstr", 3: "listpack", 4: "hashtable", 5: "intset", 6: "skiplist",
+             7: "quicklist", 8: "stream"}
 TYPES = {0: "string", 1: "list", 2: "set", 3: "zset", 4: "hash", 6: "stream"}
 
 cdef struct Look:              # a key's entry, copied out
@@ -37,8 +41,11 @@ cdef struct Look:              # a key's entry, copied out
     u32 lru
     u32 idle
     uintptr_t address
-    char* value
-    size_t value_len
+    u64 value_bytes            # WANT_BYTES: what the value takes outside of the entry
+    u64 rdb_bytes              # WANT_RDB: the value in an RDB file
+    u64 nodes                  # of a quicklist
+    u64 elements
+    u64 node_bytes
 
 
 cdef void place_key(Key* k, const char* p, size_t n, u32 db) noexcept nogil:
@@ -53,16 +60,46 @@ cdef void place_key(Key* k, const char* p, size_t n, u32 db) noexcept nogil:
     k.entry = NULL
 
 
-cdef void look(const char* p, size_t n, u32 db, bint with_value, i64 now_ms,
-               Look* l) noexcept nogil:
-    """Copy what is known about a key, expired or not; l.value is the caller's to free."""
-    cdef Key k
-    cdef Entry* e
+cdef u64 rdb_bytes(Entry* e) noexcept nogil:
+    """Bytes of a value in an RDB file."""
+    cdef RdbOut o
     cdef char tmp[24]
     cdef const char* text = NULL
+    cdef u64 n
+    o.p = NULL
+    o.len = o.cap = 0
+    o.compress = conf.rdb_compression
+    if entry_type(e) == TYPE_STRING:
+        n = string_value(e, tmp, &text)
+        rdb_out_string(&o, text, n)
+    else:
+        type_ops[entry_type(e)].save(&o, e)
+    n = o.len
+    rdb_out_free(&o)
+    return n
+
+
+cdef void look_at_value(Entry* e, int want, i64 samples, Look* l) noexcept nogil:
+    """The figures of a value of another type than string."""
+    cdef Node* node
+    if want & WANT_BYTES:
+        l.value_bytes = type_ops[l.type_].bytes(e, samples)
+    l.nodes = l.elements = l.node_bytes = 0
+    if l.enc == ENC_QUICKLIST:
+        l.nodes = (<Quicklist*>value_ptr(e)[0]).nodes
+        l.elements = (<Quicklist*>value_ptr(e)[0]).count
+        node = (<Quicklist*>value_ptr(e)[0]).head
+        while node != NULL and want & WANT_RDB:
+            l.node_bytes += node.size
+            node = node.next
+
+
+cdef void look(const char* p, size_t n, u32 db, int want, i64 samples, i64 now_ms, Look* l) noexcept nogil:
+    """Copy what is known about a key, expired or not. want: WANT_…; samples: of WANT_BYTES, 0: look at all."""
+    cdef Key k
+    cdef Entry* e
     place_key(&k, p, n, db)
-    l.value = NULL
-    l.value_len = 0
+    l.value_bytes = l.rdb_bytes = 0
     lock(&k.part.lock)
     e = table_find(&k)
     l.there = e != NULL
@@ -76,165 +113,92 @@ cdef void look(const char* p, size_t n, u32 db, bint with_value, i64 now_ms,
         l.lru = e.head >> 8
         l.idle = idle_or_freq(e, now_ms, lfu_policy())
         l.address = <uintptr_t>e
-        if with_value and l.type_ == TYPE_STRING:
-            l.value_len = string_value(e, tmp, &text)
-            l.value = <char*>malloc(l.value_len + 1)
-            if l.value != NULL:
-                memcpy(l.value, text, l.value_len)
+        if l.type_ != TYPE_STRING:
+            look_at_value(e, want, samples, l)
+        if want & WANT_RDB:
+            l.rdb_bytes = rdb_bytes(e)
     unlock(&k.part.lock)
 
 
-def memory_usage(int db, bytes key):
-    """Bytes that a key takes: its block and its cell in the table; None if it is not there."""
+def memory_usage(int db, bytes key, i64 samples):
+    """Bytes that a key takes: its block, its cell in the table and its value, estimated from so many of the elements
+    (0: all); None if it is not there."""
     cdef Look l
     cdef const char* p = key
     cdef size_t n = len(key)
     with nogil:
-        look(p, n, db, False, 0, &l)
-    return l.usable + 8 if l.there else None
+        look(p, n, db, WANT_BYTES, samples, 0, &l)
+    return l.usable + 8 + l.value_bytes if l.there else None
 
 
-def describe(int db, bytes key, i64 now_ms):
-    """What DEBUG OBJECT shows of a key, as a dict; None if it is not there."""
+def describe(int db, bytes key, i64 now_ms, bint fast=True):
+    """What DEBUG OBJECT shows of a key, as a dict; None if it is not there. fast: without rdb_bytes and node_bytes."""
     cdef Look l
     cdef const char* p = key
     cdef size_t n = len(key)
     cdef bint lfu
+    cdef int want = 0 if fast else WANT_RDB
     with nogil:
-        look(p, n, db, False, now_ms, &l)
+        look(p, n, db, want, 0, now_ms, &l)
         lfu = lfu_policy()
     if not l.there:
         return None
-    return {"type": TYPES.get(l.type_, "unknown"), "encoding": encoding_name(l.type_, l.enc),
-            "address": l.address, "usable": l.usable, "key_len": l.klen, "value_len": l.vlen,
-            "expire_ms": l.expire_ms, "lru": l.lru, "idle": l.idle, "lfu": bool(lfu)}
-
-
-cdef object encoding_name(int type_, int enc):
-    return ENCODINGS.get(enc, "unknown") if type_ == TYPE_STRING else TYPES.get(type_, "unknown")
-
-
-def value_of(int db, bytes key):
-    """(type, value, expire_ms) of a key, expired or not; the value of a string only, else None."""
-    cdef Look l
-    cdef const char* p = key
-    cdef size_t n = len(key)
-    with nogil:
-        look(p, n, db, True, 0, &l)
-    if not l.there:
-        return None
-    value = None
-    if l.value != NULL:
-        value = l.value[:l.value_len]
-        free(l.value)
-    return l.type_, value, l.expire_ms
-
-
-# ---- walking a database, a slot at a time
-
-cdef struct Pile:              # records: u32 klen, u32 vlen, i64 expiry, u32 type, key, value
-    char* bytes
-    size_t used
-    size_t cap
-    bint failed
-
-
-cdef void pile_entry(Pile* pile, Entry* e) noexcept nogil:
-    cdef char tmp[24]
-    cdef const char* text = NULL
-    cdef size_t klen = entry_klen(e), vlen = 0, need, cap
-    cdef char* at
-    cdef u32 word
-    cdef i64 expire_ms = entry_expire(e)
-    if entry_type(e) == TYPE_STRING:
-        vlen = string_value(e, tmp, &text)
-    need = pile.used + 20 + klen + vlen
-    if need > pile.cap:
-        cap = need * 2
-        at = <char*>realloc(pile.bytes, cap)
-        if at == NULL:
-            pile.failed = True
-            return
-        pile.bytes = at
-        pile.cap = cap
-    at = pile.bytes + pile.used
-    word = <u32>klen
-    memcpy(at, &word, 4)
-    word = <u32>vlen
-    memcpy(at + 4, &word, 4)
-    memcpy(at + 8, &expire_ms, 8)
-    word = <u32>entry_type(e)
-    memcpy(at + 16, &word, 4)
-    memcpy(at + 20, entry_key(e), klen)
-    if vlen:
-        memcpy(at + 20 + klen, text, vlen)
-    pile.used = need
-
-
-cdef void pile_table(Pile* pile, Table* t) noexcept nogil:
-    cdef u32 i, bits
-    cdef Bucket* b
-    for i in range(t.nbuckets):
-        b = table_bucket_at(t, i)
-        while b != NULL:
-            bits = b.bits & (0x3F if b.bits & BUCKET_CHAINED else 0x7F)
-            while bits:
-                pile_entry(pile, cell_entry(b.cells[ctz32(bits)]))
-                bits &= bits - 1
-            b = <Bucket*>b.cells[6] if b.bits & BUCKET_CHAINED else NULL
-
-
-def slot_entries(int db, int slot) -> list:
-    """[(key, type, value, expire_ms)] of one slot; the values of strings only, else empty."""
-    cdef Pile pile
-    cdef Partition* p = part_of(slot)
-    cdef Table* t
-    cdef size_t at = 0
-    cdef u32 klen, vlen, kind
-    cdef i64 expire_ms
-    pile.bytes = NULL
-    pile.used = pile.cap = 0
-    pile.failed = False
-    with nogil:
-        lock(&p.lock)
-        t = store.dbs[db].slots[slot]
-        if t != NULL:
-            pile_table(&pile, t)
-        unlock(&p.lock)
-    if pile.failed:
-        free(pile.bytes)
-        raise MemoryError
-    found = []
-    while at < pile.used:
-        memcpy(&klen, pile.bytes + at, 4)
-        memcpy(&vlen, pile.bytes + at + 4, 4)
-        memcpy(&expire_ms, pile.bytes + at + 8, 8)
-        memcpy(&kind, pile.bytes + at + 16, 4)
-        at += 20
-        found.append((pile.bytes[at:at + klen], kind, pile.bytes[at + klen:at + klen + vlen],
-                      expire_ms))
-        at += klen + vlen
-    free(pile.bytes)
+    found = {"type": TYPES.get(l.type_, "unknown"), "encoding": ENCODINGS.get(l.enc, "unknown"),
+             "address": l.address, "usable": l.usable, "key_len": l.klen, "value_len": l.vlen,
+             "expire_ms": l.expire_ms, "lru": l.lru, "idle": l.idle, "lfu": bool(lfu), "rdb_bytes": l.rdb_bytes}
+    if l.enc == ENC_QUICKLIST:
+        found.update(nodes=l.nodes, elements=l.elements, node_bytes=l.node_bytes)
     return found
 
 
-def entries(int db):
-    """All entries of a database, as slot_entries gives them, each slot as it is when read."""
-    cdef u32 slot
-    for slot in used_slots(db):
-        yield from slot_entries(db, slot)
-
-
-def used_slots(int db) -> list:
-    """The slots that have a table in a database."""
-    cdef u32 slot, n = 0
-    cdef u16 found[SLOTS]
+def members_figures(int db, bytes key):
+    """(members, buckets, chained buckets, [buckets by their chain's length]) of the hash table in a key's value; None:
+    there is none; KeyError: no such key."""
+    cdef Key k
+    cdef Entry* e
+    cdef Members* t = NULL
+    cdef Members copy
+    cdef u64 chains[CHAIN_KINDS]
+    cdef const char* p = key
+    cdef size_t n = len(key)
+    cdef u32 i
+    for i in range(CHAIN_KINDS):
+        chains[i] = 0
     with nogil:
-        for slot in range(SLOTS):
-            if store.dbs[db].slots[slot] != NULL:
-                found[n] = <u16>slot
-                n += 1
-    return [found[slot] for slot in range(n)]
+        place_key(&k, p, n, db)
+        lock(&k.part.lock)
+        e = table_find(&k)
+        if e != NULL:
+            t = members_of(e)
+            if t != NULL:
+                copy = t[0]
+                member_chains(t, chains)
+        unlock(&k.part.lock)
+    if e == NULL:
+        raise KeyError(key)
+    if t == NULL:
+        return None
+    return copy.count, copy.nbuckets, copy.chained, [chains[i] for i in range(CHAIN_KINDS)]
+
+
+cdef Members* members_of(Entry* e) noexcept nogil:
+    """The table of members in a value: all types that have one begin with it."""
+    if entry_enc(e) == ENC_HASHTABLE or entry_enc(e) == ENC_SKIPLIST:
+        return <Members*>value_ptr(e)[0]
+    return NULL
+
+
+cdef void member_chains(Members* t, u64* chains) noexcept nogil:
+    cdef u32 i, n
+    cdef Bucket* b
+    for i in range(t.nbuckets):
+        b = <Bucket*>t.mem + i if t.nbuckets <= SEGMENT_BUCKETS else (
+            (<Bucket**>t.mem)[i // SEGMENT_BUCKETS] + (i & (SEGMENT_BUCKETS - 1)))
+        n = 0
+        while b.bits & BUCKET_CHAINED:
+            b = <Bucket*>b.cells[6]
+            n += 1
+        chains[n if n < CHAIN_KINDS else CHAIN_KINDS - 1] += 1
 
 
 def databases() -> int:

@@ -755,18 +755,20 @@ cdef bint embstr_fits(Entry* e) noexcept nogil:
     return 8 + head + klen + 2 + 3 + entry_vlen(e) + 1 <= EMBSTR_BLOCK
 
 
+cdef const char* encoding_name(Entry* e) noexcept nogil:
+    cdef int enc = entry_enc(e)
+    if enc == ENC_EMBSTR and not embstr_fits(e):
+        return b"raw"
+    return (b"raw" if enc == ENC_RAW else b"int" if enc == ENC_INT else b"embstr" if enc == ENC_EMBSTR
+            else b"listpack" if enc == ENC_LISTPACK else b"hashtable" if enc == ENC_HASHTABLE
+            else b"intset" if enc == ENC_INTSET else b"skiplist" if enc == ENC_SKIPLIST
+            else b"quicklist" if enc == ENC_QUICKLIST else b"stream")
+
+
 cdef void cmd_object_encoding(Ctx* c) noexcept nogil:
     cdef Entry* e = object_entry(c)
-    if e == NULL:
-        return
-    if entry_type(e) != TYPE_STRING:
-        reply_bulk(c.out, b"unknown", 7)
-    elif entry_enc(e) == ENC_INT:
-        reply_bulk(c.out, b"int", 3)
-    elif entry_enc(e) == ENC_EMBSTR and embstr_fits(e):
-        reply_bulk(c.out, b"embstr", 6)
-    else:
-        reply_bulk(c.out, b"raw", 3)
+    if e != NULL:
+        reply_bulk(c.out, encoding_name(e), strlen(encoding_name(e)))
 
 
 cdef void cmd_object_refcount(Ctx* c) noexcept nogil:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from engine.command import register_python
 
-from engine import conf, inspect
+from engine import conf, digest, inspect
+from engine import quicklist as lists
 from engine.commands import dump
 from net import cron, log
 from net.commands.common import (
@@ -19,6 +20,7 @@ from net.commands.common import (
     text_setting,
     words,
 )
+from net.quoting import parse_memory
 from net.reply import Error, Raw, Verbatim
 
 NOT_ALLOWED = (
@@ -27,8 +29,7 @@ NOT_ALLOWED = (
     "configuration file, and then restart the server."
 )
 NO_SUCH_KEY = "ERR no such key"
-TYPE_STRING = 0
-ZERO_DIGEST = bytes(20)
+PACKED_THRESHOLD_MAX = (1 << 32) - (1 << 20)
 POSITIVE = "value is out of range, must be positive"
 
 
@@ -36,116 +37,72 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-# ---- digests: SHA-1 folded so that the order of keys does not matter, as Valkey does it
+# ---- digests
 
 
-def _xor(a: bytes, b: bytes) -> bytes:
-    return (int.from_bytes(a) ^ int.from_bytes(b)).to_bytes(20)
-
-
-class Digest:
-    """A digest under way."""
-
-    def __init__(self) -> None:
-        from hashlib import sha1
-
-        self.sha1 = sha1
-        self.value = ZERO_DIGEST
-
-    def fold(self, data: bytes) -> None:
-        """Add data whose order does not matter."""
-        self.value = _xor(self.value, self.sha1(data).digest())
-
-    def mix(self, data: bytes) -> None:
-        """Add data whose order matters."""
-        self.fold(data)
-        self.value = self.sha1(self.value).digest()
-
-    def mix_value(self, kind: int, value: bytes, expire_ms: int) -> None:
-        """Add a key's type, value and whether it has an expiry."""
-        self.mix(kind.to_bytes(4))
-        if kind == TYPE_STRING:
-            self.mix(value)
-        if expire_ms != -1:
-            self.fold(b"!!expire!!")
-
-
-def dataset_digest() -> str:
-    """The digest of all databases, in hexadecimal digits."""
-    whole = Digest()
-    for db in range(inspect.databases()):
-        entries = inspect.entries(db)
-        first = next(entries, None)
-        if first is None:
-            continue
-        whole.mix(db.to_bytes(4))
-        found = first
-        while found is not None:
-            key, kind, value, expire_ms = found
-            one = Digest()
-            one.mix(key)
-            one.mix_value(kind, value, expire_ms)
-            whole.fold(one.value)
-            found = next(entries, None)
-    return whole.value.hex()
-
-
-def digest(_client: object, _args: list[bytes]) -> object:
+def dataset_digest(_client: object, _args: list[bytes]) -> object:
     """DEBUG DIGEST"""
-    return dataset_digest()
+    return digest.dataset().hex()
 
 
 def digest_value(client: object, args: list[bytes]) -> object:
     """DEBUG DIGEST-VALUE [key ...]"""
-    digests = []
-    for key in args[2:]:
-        one = Digest()
-        found = inspect.value_of(client.db, key)
-        if found is not None:
-            kind, value, expire_ms = found
-            one.mix_value(kind, value or b"", expire_ms)
-        digests.append(one.value.hex())
-    return digests
+    return [digest.of_key(client.db, key).hex() for key in args[2:]]
 
 
 # ---- keys
 
 
-def _describe(client: object, key: bytes) -> dict:
-    found = inspect.describe(client.db, key, _now_ms())
+def _describe(client: object, key: bytes, fast: bool = True) -> dict:
+    found = inspect.describe(client.db, key, _now_ms(), fast)
     if found is None:
         raise Error(NO_SUCH_KEY)
     return found
 
 
-def _serialized_length(client: object, key: bytes) -> int:
-    """Bytes of a string in an RDB file, were it not compressed."""
-    found = inspect.value_of(client.db, key)
-    if found is None or found[1] is None:
-        return 0
-    value = found[1]
-    try:
-        number = integer(value)
-    except Error:
-        number = None
-    if number is not None:
-        for bits, size in ((7, 2), (15, 3), (31, 5)):
-            if -(1 << bits) <= number < 1 << bits:
-                return size
-    size = len(value)
-    return size + (1 if size < 64 else 2 if size < 16384 else 5 if size < 1 << 32 else 9)
-
-
 def show_object(client: object, args: list[bytes]) -> object:
     """DEBUG OBJECT key [FAST]"""
-    key = args[2]
-    found = _describe(client, key)
+    fast = len(args) == 4 and args[3].lower() == b"fast"
+    found = _describe(client, args[2], fast)
     text = f"Value at:{found['address']:#x} refcount:1 encoding:{found['encoding']}"
-    if len(args) < 4 or args[3].lower() != b"fast":
-        text += f" serializedlength:{_serialized_length(client, key)}"
+    if not fast:
+        text += f" serializedlength:{found['rdb_bytes']}"
     if found["lfu"]:
-        return text + f" lfu_freq:{found['idle']} lfu_access_time_minutes:{found['lru'] >> 8}"
-    return text + f" lru:{found['lru']} lru_seconds_idle:{found['idle']}"
+        text += f" lfu_freq:{found['idle']} lfu_access_time_minutes:{found['lru'] >> 8}"
+    else:
+        text += f" lru:{found['lru']} lru_seconds_idle:{found['idle']}"
+    if "nodes" in found:
+        text += (
+            f" ql_nodes:{found['nodes']} ql_avg_node:{found['elements'] / found['nodes']:.2f}"
+            f" ql_listpack_max:{conf.get('list_max_listpack_size')}"
+            f" ql_compressed:{int(conf.get('list_compress_depth') != 0)}"
+        )
+        if not fast:
+            text += f" ql_uncompressed_size:{found['node_bytes']}"
+    return text
+
+
+def listpack(client: object, args: list[bytes]) -> object:
+    """DEBUG LISTPACK key; the structure itself is not shown"""
+    if _describe(client, args[2])["encoding"] != "listpack":
+        raise Error("ERR Not a listpack encoded object.")
+    return "Listpack structure printed on stdout"
+
+
+def quicklist(client: object, args: list[bytes]) -> object:
+    """DEBUG QUICKLIST key [0|1]; the structure itself is not shown"""
+    if _describe(client, args[2])["encoding"] != "quicklist":
+        raise Error("ERR Not a quicklist encoded object.")
+    return "Quicklist structure printed on stdout"
+
+
+def quicklist_packed_threshold(_client: object, args: list[bytes]) -> object:
+    """DEBUG QUICKLIST-PACKED-THRESHOLD size"""
+    size = parse_memory(words(args[2]))
+    if size is None or size > PACKED_THRESHOLD_MAX:
+        raise Error("ERR argument must be a memory value bigger than 1 and smaller than 4gb")
+    lists.set_packed_threshold(size)
+    return "OK"
 
 
 def sdslen(client: object, args: list[bytes]) -> object:
@@ -219,11 +176,19 @@ def htstats(_client: object, args: list[bytes]) -> object:
 
 
 def htstats_key(client: object, args: list[bytes]) -> object:
-    """DEBUG HTSTATS-KEY key [FULL]; no type of this server has a hash table yet"""
-    _describe(client, args[2])
-    raise Error(
-        "ERR The value stored at the specified key is not represented using an hash table"
-    )
+    """DEBUG HTSTATS-KEY key [FULL]"""
+    try:
+        found = inspect.members_figures(client.db, args[2])
+    except KeyError:
+        raise Error(NO_SUCH_KEY) from None
+    if found is None:
+        raise Error(
+            "ERR The value stored at the specified key is not represented using an hash table"
+        )
+    names = ("keys", "buckets", "chained", "chains")
+    full = len(args) > 3 and args[3].lower() == b"full"
+    text = _table_text(dict(zip(names, found, strict=True)), full)
+    return Verbatim(text.encode(), "txt")
 
 
 # ---- replies
@@ -336,12 +301,16 @@ HELP = [
     ("ERROR <text>", "Replies an error with that text."),
     ("HTSTATS <database> [FULL]", "Describes a database's tables."),
     ("HTSTATS-KEY <key> [FULL]", "Describes the hash table of a key's value."),
+    ("LISTPACK <key>", "Says whether the key's value is a listpack."),
     ("LOG <text>", "Writes the text to the log."),
     ("OBJECT <key> [FAST]", "Shows the insides of a key."),
     ("PAUSE-CRON <0|1>", "Stops or starts the periodic work."),
     ("POPULATE <count> [<prefix> [<size>]]", "Makes that many string keys: <prefix>:<number>."),
     ("PROTOCOL <type>", "Replies a sample of a type: string, integer, double, bignum, null,\n"
      "array, set, map, attrib, push, verbatim, true, false."),
+    ("QUICKLIST <key> [<0|1>]", "Says whether the key's value is a quicklist."),
+    ("QUICKLIST-PACKED-THRESHOLD <size>",
+     "Elements of so many bytes get a node of their own; 0: the usual rule."),
     ("REPLYBUFFER (PEAK-RESET-TIME|RESIZING) <value>", "Accepted, without effect."),
     ("SDSLEN <key>", "Shows the sizes of a string key."),
     ("SET-ACTIVE-EXPIRE <0|1>", "Stops or starts the expiry of keys that nobody reads."),
@@ -365,10 +334,13 @@ HANDLERS: dict[bytes, tuple[int, int, Callable[[object, list[bytes]], object]]] 
     b"log": (3, 3, write_log),
     b"object": (3, 4, show_object),
     b"populate": (3, 5, populate),
-    b"digest": (2, 2, digest),
+    b"digest": (2, 2, dataset_digest),
     b"digest-value": (2, 1 << 30, digest_value),
     b"htstats": (3, 1 << 30, htstats),
     b"htstats-key": (3, 1 << 30, htstats_key),
+    b"listpack": (3, 3, listpack),
+    b"quicklist": (3, 4, quicklist),
+    b"quicklist-packed-threshold": (3, 3, quicklist_packed_threshold),
     b"structsize": (2, 2, structsize),
     b"sdslen": (3, 3, sdslen),
     b"protocol": (3, 3, protocol),

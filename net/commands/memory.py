@@ -20,6 +20,7 @@ from net.reply import Verbatim
 ALLOCATOR = "slotring-arena"
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MB = 1 << 20
+USAGE_SAMPLES = 5  # elements that MEMORY USAGE looks at
 
 _peak = {"bytes": 0}
 
@@ -102,14 +103,15 @@ class Usage:
 
 def usage(client: object, args: list[bytes]) -> object:
     """MEMORY USAGE key [SAMPLES count]"""
-    at = 3
+    at, samples = 3, USAGE_SAMPLES
     while at < len(args):
         if args[at].lower() != b"samples" or at + 1 == len(args):
             raise syntax_error()
-        if integer(args[at + 1]) < 0:
+        samples = integer(args[at + 1])
+        if samples < 0:
             raise syntax_error()
         at += 2
-    return inspect.memory_usage(client.db, args[2])
+    return inspect.memory_usage(client.db, args[2], samples)
 
 
 def stats(_client: object, _args: list[bytes]) -> object:

@@ -526,6 +526,8 @@ cdef bint subscriber_may(Worker* w, Conn* c, Command* cmd) noexcept nogil:
     cdef const char** words = [b"ping", b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe",
                                b"sunsubscribe", b"quit", b"reset"]
     cdef int i
+    if cmd.flags & F_CONTAINER:            # says that the subcommand is unknown
+        return True
     for i in range(9):
         if cmd.name_len == strlen(words[i]) and not memcmp(cmd.name, words[i], cmd.name_len):
             return True
@@ -606,9 +608,11 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         clock[0] = rdtsc()
         return
     if unlikely(c.flags & C_MULTI) and not cmd.flags & F_IMMEDIATE:
-        queue_command(w, c, b)
-        clock[0] = rdtsc()
-        return
+        if not cmd.flags & F_CONTAINER:
+            queue_command(w, c, b)
+            clock[0] = rdtsc()
+            return
+        txn_fail(c)                        # an unknown subcommand, says its function
     if unlikely(conf.monitors) and not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
         hook_event(w, c, cmd, x.argv, x.argc, EVENT_MONITOR, 0)
     if unlikely(conf.maxmemory) and cmd.flags & F_DENYOOM and evict_if_needed(x) < 0:

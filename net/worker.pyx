@@ -520,32 +520,21 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     return True
 
 
-cdef bint subscriber_may(Worker* w, Conn* c, Command* cmd) noexcept nogil:
-    """May a connection that has subscriptions and speaks RESP2 run this? False: the reply is written."""
-    cdef char text[192]
+cdef bint subscriber_may(Command* cmd) noexcept nogil:
+    """May a connection that has subscriptions and speaks RESP2 run this?"""
     cdef const char** words = [b"ping", b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe",
                                b"sunsubscribe", b"quit", b"reset"]
     cdef int i
-    if cmd.flags & F_CONTAINER:            # says that the subcommand is unknown
-        return True
     for i in range(9):
         if cmd.name_len == strlen(words[i]) and not memcmp(cmd.name, words[i], cmd.name_len):
             return True
-    snprintf(text, 192, b"ERR Can't execute '%.*s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET "
-             b"are allowed in this context", <int>cmd.name_len, cmd.name)
-    reply_error(w.ctx.out, text)
-    w.stats[cmd.id].rejected += 1
-    txn_fail(c)
     return False
 
 
 cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     """A command between MULTI and EXEC."""
     cdef Ctx* x = &w.ctx
-    if b.cmd.flags & F_NO_MULTI:
-        reply_error(x.out, b"ERR Command not allowed inside a transaction")
-        txn_fail(c)
-    elif conf.maxmemory and b.cmd.flags & F_DENYOOM and evict_if_needed(x) < 0:
+    if conf.maxmemory and b.cmd.flags & F_DENYOOM and evict_if_needed(x) < 0:
         reply_error(x.out, b"OOM command not allowed when used memory > 'maxmemory'.")
         txn_fail(c)
     else:
@@ -553,6 +542,29 @@ cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
         out_write(x.out, b"+QUEUED\r\n", 9)
         return
     w.stats[b.cmd.id].rejected += 1
+
+
+cdef bint runs_now(Worker* w, Conn* c, Parsed* b) noexcept nogil:
+    """A command of a connection in MULTI or with subscriptions: False if it was queued or refused."""
+    cdef char text[192]
+    cdef Command* cmd = b.cmd
+    if cmd.flags & F_CONTAINER:            # its function says that the subcommand is unknown
+        txn_fail(c)
+        return True
+    if c.flags & C_MULTI and cmd.flags & F_NO_MULTI:
+        snprintf(text, 192, b"ERR Command '%.*s' not allowed inside a transaction", <int>cmd.name_len, cmd.name)
+    elif c.session.flags & S_PUBSUB and c.session.resp == 2 and not subscriber_may(cmd):
+        snprintf(text, 192, b"ERR Can't execute '%.*s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / "
+                 b"RESET are allowed in this context", <int>cmd.name_len, cmd.name)
+    elif c.flags & C_MULTI and not cmd.flags & F_IMMEDIATE:
+        queue_command(w, c, b)
+        return False
+    else:
+        return True
+    reply_error(w.ctx.out, text)
+    w.stats[cmd.id].rejected += 1
+    txn_fail(c)
+    return False
 
 
 cdef void note_duration(Worker* w, Conn* c, Parsed* b, u64 cycles, u64 reply_bytes) noexcept nogil:
@@ -604,15 +616,9 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     x.cmd = cmd
     x.db = c.session.db
     x.resp = c.session.resp
-    if unlikely(c.session.flags & S_PUBSUB) and x.resp == 2 and not subscriber_may(w, c, cmd):
+    if unlikely(c.flags & C_MULTI or c.session.flags & S_PUBSUB) and not runs_now(w, c, b):
         clock[0] = rdtsc()
         return
-    if unlikely(c.flags & C_MULTI) and not cmd.flags & F_IMMEDIATE:
-        if not cmd.flags & F_CONTAINER:
-            queue_command(w, c, b)
-            clock[0] = rdtsc()
-            return
-        txn_fail(c)                        # an unknown subcommand, says its function
     if unlikely(conf.monitors) and not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
         hook_event(w, c, cmd, x.argv, x.argc, EVENT_MONITOR, 0)
     if unlikely(conf.maxmemory) and cmd.flags & F_DENYOOM and evict_if_needed(x) < 0:

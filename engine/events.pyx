@@ -213,3 +213,25 @@ cdef void ready_slow(Ctx* c, Key* k) noexcept nogil:
     else:
         c.ready = r
     c.ready_last = r
+
+
+cdef void ready_db(Ctx* c, u32 db) noexcept nogil:
+    """A whole database has changed: every key of it that clients wait for is ready, if it is there (or gone)."""
+    cdef u32 i, b
+    cdef WaitTable* t
+    cdef WaitNode* n
+    cdef Key k
+    for i in range(store.nparts):
+        t = <WaitTable*>store.parts[i].waits
+        for b in range(WAIT_BUCKETS if t != NULL else 0):
+            n = t.first[b]
+            while n != NULL:
+                if n.db == db:
+                    k.ptr = n.key
+                    k.len = n.klen
+                    k.hash = n.hash
+                    k.slot = key_slot(n.key, n.klen)
+                    k.db = db
+                    k.part = n.part
+                    ready_slow(c, &k)
+                n = n.next

@@ -476,8 +476,17 @@ def unblock(u64 id, bint error) -> bool:
 
 
 def blocked_clients() -> int:
-    """Connections whose command waits."""
-    return sum(workers[i].blocked for i in range(nworkers))
+    """Connections whose command waits, for a key or for the end of CLIENT PAUSE."""
+    cdef u32 i
+    cdef u64 n = 0
+    cdef Conn* c
+    for i in range(nworkers):
+        n += workers[i].blocked
+        c = workers[i].conns if conf.paused else NULL
+        while c != NULL:
+            n += c.flags & C_HELD != 0
+            c = c.next
+    return n
 
 
 def command_stats() -> list:

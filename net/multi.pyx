@@ -21,9 +21,6 @@ from net.worker cimport workers, hook_python, hook_event, EVENT_MONITOR
 
 cdef void cmd_multi(Ctx* x) noexcept nogil:
     cdef Conn* c = <Conn*>x.session
-    if c.flags & C_MULTI:
-        reply_error(x.out, b"ERR MULTI calls can not be nested")
-        return
     txn_begin(c)
     reply_ok(x.out)
 
@@ -41,9 +38,6 @@ cdef void cmd_discard(Ctx* x) noexcept nogil:
 cdef void cmd_watch(Ctx* x) noexcept nogil:
     cdef Key k
     cdef i64 i
-    if (<Conn*>x.session).flags & C_MULTI:
-        reply_error(x.out, b"ERR WATCH inside MULTI is not allowed")
-        return
     for i in range(1, x.argc):
         key_init(x, &k, &x.argv[i])
         watch_key(x.session, &k, x.now_ms)
@@ -157,10 +151,10 @@ def _about(since, summary, complexity="O(1)"):
 
 
 NO_KEYS = (0, 0, 0)
-QUIET = "noscript loading stale fast allow_busy immediate"
+QUIET = "noscript loading stale fast allow_busy"
 register("multi", 1, QUIET + " no_multi", NO_KEYS, cmd_multi, _about(
     "1.2.0", "Begins a transaction: the commands that follow wait for EXEC."))
-register("discard", 1, QUIET, NO_KEYS, cmd_discard, _about(
+register("discard", 1, QUIET + " immediate", NO_KEYS, cmd_discard, _about(
     "2.0.0", "Forgets the commands of a transaction.", "O(N), N the queued commands"))
 register("exec", 1, "noscript loading stale skip_commandlog immediate", NO_KEYS, cmd_exec, {
     "since": "1.2.0", "group": "transactions", "complexity": "that of its commands",

@@ -45,6 +45,15 @@ cdef bint conn_unwait(Worker* w, Conn* c) noexcept nogil:
     return True
 
 
+cdef void answer_null(Worker* w, Conn* c, Blocked* b) noexcept nogil:
+    """The reply of a command whose time ended, which counts as a call."""
+    w.stats[b.cmd.id].calls += 1
+    if b.flags & WAIT_NULL_ARRAY:
+        reply_null_array(&c.out, <int>c.session.resp)
+    else:
+        reply_null(&c.out, <int>c.session.resp)
+
+
 cdef void deadlines(Worker* w) noexcept nogil:
     """Answer the commands whose time has ended; set the next deadline."""
     cdef Conn* c = w.conns
@@ -56,10 +65,7 @@ cdef void deadlines(Worker* w) noexcept nogil:
             if b.deadline_us <= w.now_us:
                 if not c.flags & C_CLOSING and blocked_claim(b):
                     blocked_unlink(b)
-                    if b.flags & WAIT_NULL_ARRAY:
-                        reply_null_array(&c.out, <int>c.session.resp)
-                    else:
-                        reply_null(&c.out, <int>c.session.resp)
+                    answer_null(w, c, b)
                     conn_goes_on(w, c)
             elif first == 0 or b.deadline_us < first:
                 first = b.deadline_us
@@ -87,10 +93,10 @@ cdef void on_unblock(Worker* w, Message* m) noexcept nogil:
     blocked_unlink(b)
     if m.fd:
         reply_error(&c.out, b"UNBLOCKED client unblocked via CLIENT UNBLOCK")
-    elif b.flags & WAIT_NULL_ARRAY:
-        reply_null_array(&c.out, <int>c.session.resp)
+        w.stats[b.cmd.id].calls += 1
+        w.stats[b.cmd.id].failed += 1
     else:
-        reply_null(&c.out, <int>c.session.resp)
+        answer_null(w, c, b)
     conn_goes_on(w, c)
 
 
@@ -136,6 +142,7 @@ cdef bint serve_one(Worker* w, Blocked* b) noexcept nogil:
     x.db = b.db
     x.resp = b.resp
     x.rerun = b
+    x.now_ms = wall_us() // 1000           # the command that made the key ready may have taken long
     b.still = 0
     if b.cmd.first:
         key_init(x, &x.key, &x.argv[b.cmd.first])

@@ -46,6 +46,7 @@ cdef enum:
     QBUF_KEEP_BYTES = 32768        # a larger empty query buffer is freed
     TICK_US = 100000
 
+cdef const char* EXEC_ABORTED = b"EXECABORT Transaction discarded because of:"
 cdef u64 next_client_id = 0
 cdef u32 text_lock = 0
 hook_python = NULL
@@ -504,14 +505,19 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     """The checks that are off the usual way; True if the command must not run (the reply is written)."""
     cdef char text[160]
     cdef Command* cmd = b.cmd
+    cdef bint exec_
     if not c.flags & C_AUTH and not (cmd != NULL and cmd.flags & F_NO_AUTH):
         reply_error(w.ctx.out, b"NOAUTH Authentication required.")
     elif cmd == NULL:
         unknown_command(w, c, &w.args[b.argi], b.argc)
     elif (cmd.arity > 0 and b.argc != cmd.arity) or b.argc < -cmd.arity:
-        snprintf(text, 160, b"ERR wrong number of arguments for '%.*s' command",
-                 <int>cmd.name_len, cmd.name)
+        exec_ = c.txn != NULL and cmd.name_len == 4 and not memcmp(cmd.name, b"exec", 4)
+        snprintf(text, 160, b"%s wrong number of arguments for '%.*s' command",
+                 EXEC_ABORTED if exec_ else b"ERR", <int>cmd.name_len, cmd.name)
         reply_error(w.ctx.out, text)
+        if exec_:
+            txn_free(c)
+            unwatch_all(&c.session, False)
     else:
         return False
     if cmd != NULL:

@@ -44,8 +44,10 @@ def test_errors_abort(pair):
     assert raw(one, "EXEC") == "-Transaction discarded because of previous errors."
     assert raw(one, "EXISTS", "a") == 0
     raw(one, "MULTI")
-    assert raw(one, "MULTI") == "-MULTI calls can not be nested"
-    assert raw(one, "WATCH", "a") == "-WATCH inside MULTI is not allowed"
+    assert raw(one, "MULTI") == "-Command 'multi' not allowed inside a transaction"
+    assert raw(one, "WATCH", "a") == "-Command 'watch' not allowed inside a transaction"
+    assert raw(one, "EXEC") == "-Transaction discarded because of previous errors."
+    raw(one, "MULTI")
     raw(one, "SET", "a", "x")
     raw(one, "INCR", "a")
     raw(one, "SET", "b", "y")

@@ -342,6 +342,8 @@ cdef void cmd_swapdb(Ctx* c) noexcept nogil:
         p.db_keys[a], p.db_keys[b] = p.db_keys[b], p.db_keys[a]
         p.db_expires[a], p.db_expires[b] = p.db_expires[b], p.db_expires[a]
         p.db_fields[a], p.db_fields[b] = p.db_fields[b], p.db_fields[a]
+    ready_db(c, <u32>a)
+    ready_db(c, <u32>b)
     c.dirty += 1
     reply_ok(c.out)
 
@@ -424,6 +426,7 @@ cdef void cmd_flushdb(Ctx* c) noexcept nogil:
     cdef bint later
     if flush_option(c, &later):
         c.dirty += <i64>flush_db(c.db, later)
+        ready_db(c, c.db)
         reply_ok(c.out)
 
 
@@ -433,6 +436,7 @@ cdef void cmd_flushall(Ctx* c) noexcept nogil:
     if flush_option(c, &later):
         for db in range(store.ndbs):
             c.dirty += <i64>flush_db(db, later)
+            ready_db(c, db)
         reply_ok(c.out)
 
 

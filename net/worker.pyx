@@ -506,14 +506,18 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     cdef char text[160]
     cdef Command* cmd = b.cmd
     cdef bint exec_
+    cdef const char* kind
     if not c.flags & C_AUTH and not (cmd != NULL and cmd.flags & F_NO_AUTH):
         reply_error(w.ctx.out, b"NOAUTH Authentication required.")
     elif cmd == NULL:
         unknown_command(w, c, &w.args[b.argi], b.argc)
     elif (cmd.arity > 0 and b.argc != cmd.arity) or b.argc < -cmd.arity:
+        kind = b"ERR"
         exec_ = c.txn != NULL and cmd.name_len == 4 and not memcmp(cmd.name, b"exec", 4)
-        snprintf(text, 160, b"%s wrong number of arguments for '%.*s' command",
-                 EXEC_ABORTED if exec_ else b"ERR", <int>cmd.name_len, cmd.name)
+        if exec_:
+            kind = EXEC_ABORTED
+        snprintf(text, 160, b"%s wrong number of arguments for '%.*s' command", kind,
+                 <int>cmd.name_len, cmd.name)
         reply_error(w.ctx.out, text)
         if exec_:
             txn_free(c)

@@ -56,6 +56,8 @@ cdef u8* lp_find(u8* lp, u8* p, const char* s, size_t n, u32 skip) noexcept nogi
 cdef bint lp_equals(u8* p, const char* s, size_t n) noexcept nogil
 # is this, from anywhere, a whole listpack? Every entry is walked. Never reads past size.
 cdef bint lp_valid(const u8* lp, size_t size) noexcept nogil
+# are the elements (every (skip + 1)th) all different? A forged one may say what it likes
+cdef bint lp_distinct(u8* lp, u32 skip) noexcept nogil
 cdef size_t lp_entry_bytes(const char* s, size_t n) noexcept nogil     # what this string would take as an element
 
 

@@ -1,7 +1,9 @@
 # slotring: data plane
 """Listpacks; see listpack.pxd for the format and the rules."""
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memcmp
 from engine.defs cimport *
+from engine.hashing cimport hash_bytes
 from engine.arena cimport Arena, arena_alloc, arena_free, arena_usable, arena_good_size
 from engine.numbers cimport parse_i64
 
@@ -369,3 +371,34 @@ cdef size_t lp_entry_bytes(const char* s, size_t n) noexcept nogil:
     cdef LpCoded e
     lp_code(&e, s, n)
     return e.all_
+
+
+cdef bint lp_distinct(u8* lp, u32 skip) noexcept nogil:
+    """Are the elements (every (skip + 1)th) all different, as texts? Of a listpack that lp_valid has seen."""
+    cdef u64 places = 16, at, wanted = <u64>lp_len(lp) * 2
+    cdef u32* seen                 # offsets of elements by the hash of their text
+    cdef u32 left = 0
+    cdef u8* p = lp + LP_HEADER
+    cdef char tmp[24]
+    cdef const char* s
+    cdef size_t n
+    cdef bint fine = True
+    while places < wanted:
+        places *= 2
+    seen = <u32*>calloc(places, sizeof(u32))
+    if seen == NULL:
+        return False
+    while p[0] != LP_EOF and fine:
+        if left:
+            left -= 1
+        else:
+            left = skip
+            n = lp_text(p, tmp, &s)
+            at = hash_bytes(s, n) & (places - 1)
+            while seen[at] and fine:
+                fine = not lp_equals(lp + seen[at], s, n)
+                at = (at + 1) & (places - 1)
+            seen[at] = <u32>(p - lp)
+        p = lp_skip(p)
+    free(seen)
+    return fine

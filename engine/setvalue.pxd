@@ -8,7 +8,7 @@ from engine.arena cimport Arena
 from engine.intset cimport is_len
 from engine.listpack cimport LpValue, lp_len
 from engine.members cimport Members, MemberWalk
-from engine.reply cimport OutBuf, reply_bulk, reply_bulk_int
+from engine.reply cimport OutBuf, reply_bulk, write_i64
 from engine.store cimport Entry, Partition, ENC_INTSET, ENC_LISTPACK, entry_enc, entry_set_enc, value_ptr
 
 cdef struct SetRef:
@@ -60,9 +60,15 @@ cdef inline u64 set_size(SetRef* r) noexcept nogil:
     return (<Members*>r.value).count
 
 
+cdef inline void reply_number(OutBuf* o, i64 v) noexcept nogil:
+    """An integer as a bulk string."""
+    cdef char tmp[24]
+    reply_bulk(o, tmp, write_i64(tmp, v) & 31)     # the mask is for the compiler
+
+
 cdef inline void reply_value(OutBuf* o, LpValue* v) noexcept nogil:
     """An element as a bulk string."""
     if v.s != NULL:
         reply_bulk(o, v.s, v.n)
     else:
-        reply_bulk_int(o, v.v)
+        reply_number(o, v.v)

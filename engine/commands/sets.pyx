@@ -211,7 +211,7 @@ cdef void pop_one(Ctx* c, SetRef* r) noexcept nogil:
         cell_free(r.arena, cell)
     elif r.enc == ENC_INTSET:
         index = <u32>below(c, is_len(<u8*>r.value))
-        reply_bulk_int(c.out, is_get(<u8*>r.value, index))
+        reply_number(c.out, is_get(<u8*>r.value, index))
         r.value = is_remove_at(r.arena, <u8*>r.value, index)
     else:
         p = lp_seek(<u8*>r.value, <i64>below(c, lp_len(<u8*>r.value)))
@@ -254,7 +254,7 @@ cdef bint pop_from_intset(Ctx* c, SetRef* r, u64 count) noexcept nogil:
         return False
     while count:
         if below(c, left) < count:
-            reply_bulk_int(c.out, is_get(s, i))
+            reply_number(c.out, is_get(s, i))
             gone[i] = 1
             count -= 1
         i += 1

@@ -39,6 +39,16 @@ cdef inline bint long_arg(Ctx* c, Arg* a, i64* v) noexcept nogil:
     return False
 
 
+cdef bint signed_arg(Ctx* c, Arg* a, i64* v) noexcept nogil:
+    """A number that has a negative."""
+    if not long_arg(c, a, v):
+        return False
+    if v[0] != I64_MIN:
+        return True
+    reply_error(c.out, b"ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")
+    return False
+
+
 cdef bint positive_arg(Ctx* c, Arg* a, i64* v, i64 least, const char* message) noexcept nogil:
     """A number of at least `least`; else `message` is the error."""
     if parse_i64(a.ptr, a.len, v) and v[0] >= least:
@@ -195,7 +205,7 @@ cdef void cmd_lset(Ctx* c) noexcept nogil:
         return
     list_open(&l, &c.key.part.arena, e)
     list_will_grow(&l, c.argv[3].len, 1)
-    list_seek(&l, index, &s)
+    list_seek(&l, <i32>index, &s)          # Valkey's LSET too sees 32 bits of it
     if s.node == NULL:
         list_close(&l)
         reply_error(c.out, b"ERR index out of range")
@@ -294,64 +304,76 @@ cdef void cmd_brpop(Ctx* c) noexcept nogil:
     blocking_pop(c, False)
 
 
-cdef bint mpop(Ctx* c, i64 at, i64* numkeys) noexcept nogil:
-    """numkeys key … LEFT|RIGHT [COUNT n] from argv[at] on: True if all lists are missing, and nothing was replied."""
-    cdef i64 count = -1, i, where
-    cdef bint front, wrong
-    cdef Key k
-    cdef Entry* e
-    cdef u64 have
-    if not positive_arg(c, &c.argv[at], numkeys, 1, b"ERR numkeys should be greater than 0"):
+cdef struct Mpop:                  # numkeys key … LEFT|RIGHT [COUNT n]
+    i64 first                      # place of the first key
+    i64 numkeys
+    i64 count
+    bint front
+
+
+cdef bint mpop_args(Ctx* c, i64 at, Mpop* m) noexcept nogil:
+    """The arguments from numkeys (argv[at]) on; False: an error was replied."""
+    cdef i64 i
+    m.first = at + 1
+    m.count = -1
+    if not positive_arg(c, &c.argv[at], &m.numkeys, 1, b"ERR numkeys should be greater than 0"):
         return False
-    where = at + numkeys[0] + 1
-    if numkeys[0] >= c.argc or where >= c.argc:
+    if m.numkeys >= c.argc or m.first + m.numkeys >= c.argc:
         reply_error(c.out, b"ERR syntax error")
         return False
-    if not where_arg(c, &c.argv[where], &front):
+    i = m.first + m.numkeys
+    if not where_arg(c, &c.argv[i], &m.front):
         return False
-    i = where + 1
+    i += 1
     while i < c.argc:
-        if count == -1 and arg_is(&c.argv[i], b"count", 5) and i + 1 < c.argc:
-            if not positive_arg(c, &c.argv[i + 1], &count, 1, b"ERR count should be greater than 0"):
-                return False
-            i += 2
-        else:
+        if m.count != -1 or not arg_is(&c.argv[i], b"count", 5) or i + 1 >= c.argc:
             reply_error(c.out, b"ERR syntax error")
             return False
-    if count == -1:
-        count = 1
-    for i in range(at + 1, where):
+        if not positive_arg(c, &c.argv[i + 1], &m.count, 1, b"ERR count should be greater than 0"):
+            return False
+        i += 2
+    if m.count == -1:
+        m.count = 1
+    return True
+
+
+cdef bint mpop(Ctx* c, Mpop* m) noexcept nogil:
+    """Pop from the first list that is there; True: none is, and nothing was replied."""
+    cdef i64 i, count
+    cdef bint wrong
+    cdef Key k
+    cdef Entry* e
+    for i in range(m.first, m.first + m.numkeys):
         key_init(c, &k, &c.argv[i])
         e = list_write(c, &k, &wrong)
         if wrong:
             return False
         if e != NULL:
-            have = type_ops[TYPE_LIST].length(e)
-            if <u64>count > have:
-                count = <i64>have
+            count = <i64>type_ops[TYPE_LIST].length(e)
+            if count > m.count:
+                count = m.count
             reply_array(c.out, 2)
             reply_bulk(c.out, k.ptr, k.len)
             reply_array(c.out, count)
-            pop_some(c, &k, e, front, count)
+            pop_some(c, &k, e, m.front, count)
             return False
     return True
 
 
 cdef void cmd_lmpop(Ctx* c) noexcept nogil:
-    cdef i64 numkeys
-    if mpop(c, 1, &numkeys):
+    cdef Mpop m
+    if mpop_args(c, 1, &m) and mpop(c, &m):
         reply_null_array(c.out, c.resp)
 
 
 cdef void cmd_blmpop(Ctx* c) noexcept nogil:
-    cdef i64 timeout_ms, numkeys
-    if not timeout_arg(c, &c.argv[1], &timeout_ms):
-        return
-    if mpop(c, 2, &numkeys):
+    cdef i64 timeout_ms
+    cdef Mpop m
+    if mpop_args(c, 2, &m) and timeout_arg(c, &c.argv[1], &timeout_ms) and mpop(c, &m):
         if c.no_block:
             reply_null_array(c.out, c.resp)
         else:
-            block_on(c, 3, numkeys, 1, timeout_ms, WAIT_LIST | WAIT_NULL_ARRAY)
+            block_on(c, m.first, m.numkeys, 1, timeout_ms, WAIT_LIST | WAIT_NULL_ARRAY)
 
 
 # ---- moving
@@ -576,7 +598,7 @@ cdef void cmd_lrem(Ctx* c) noexcept nogil:
     cdef i64 most, gone = 0
     cdef List l
     cdef Spot s
-    if not long_arg(c, &c.argv[2], &most):
+    if not signed_arg(c, &c.argv[2], &most):
         return
     e = list_write(c, &c.key, &wrong)
     if e == NULL:
@@ -584,7 +606,7 @@ cdef void cmd_lrem(Ctx* c) noexcept nogil:
             reply_int(c.out, 0)
         return
     if most < 0:
-        most = -most if most != I64_MIN else I64_MAX
+        most = -most
         forward = False
     list_open(&l, &c.key.part.arena, e)
     list_end(&l, &s, forward)
@@ -622,11 +644,7 @@ cdef bint lpos_options(Ctx* c, Positions* o) noexcept nogil:
     while i < c.argc:
         v = &c.argv[i + 1] if i + 1 < c.argc else NULL
         if v != NULL and arg_is(&c.argv[i], b"rank", 4):
-            if not long_arg(c, v, &o.rank):
-                return False
-            if o.rank == I64_MIN:
-                reply_error(c.out, b"ERR value is out of range, value must between "
-                            b"-9223372036854775807 and 9223372036854775807")
+            if not signed_arg(c, v, &o.rank):
                 return False
             if o.rank == 0:
                 reply_error(c.out, b"ERR RANK can't be zero: use 1 to start from the first match, "

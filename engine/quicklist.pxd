@@ -1,5 +1,5 @@
-# Lists: one listpack while small (ENC_LISTPACK), then a chain of nodes (ENC_QUICKLIST), each a listpack or, for one large
-# element, its plain bytes. When a list becomes the one or the other is Valkey's rule (list-max-listpack-size).
+# Lists: one listpack while small (ENC_LISTPACK), then a chain of nodes (ENC_QUICKLIST), each a listpack or, for one
+# large element, its plain bytes. When a list becomes the one or the other is Valkey's rule (list-max-listpack-size).
 #
 # A node's listpack begins `skip` bytes into its block: room in front, so that pushing and popping at the front move the
 # 6 bytes of the header and not the whole node. Any other change first closes that gap. Nodes farther than
@@ -57,7 +57,8 @@ cdef void list_step(List* l, Spot* s, bint forward) noexcept nogil
 cdef void list_leave(List* l, Spot* s) noexcept nogil          # done looking here: compress the node again if it was
 cdef void list_get(Spot* s, LpValue* v) noexcept nogil
 cdef bint list_equals(Spot* s, const char* p, size_t n) noexcept nogil
-cdef void list_delete(List* l, Spot* s, bint forward) noexcept nogil       # *s goes to the element that follows in that direction
+# *s goes to the element that follows in that direction
+cdef void list_delete(List* l, Spot* s, bint forward) noexcept nogil
 cdef void list_delete_range(List* l, u64 start, u64 n) noexcept nogil
 cdef void list_insert(List* l, Spot* s, const char* p, size_t n, bint after) noexcept nogil
 cdef void list_replace(List* l, Spot* s, const char* p, size_t n) noexcept nogil

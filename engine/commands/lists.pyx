@@ -1,5 +1,5 @@
 # slotring: data plane
-"""Lists: pushing, popping, ranges, positions, moving; those that wait are run again when a list comes (engine/blocking.pxd)."""
+"""Lists: pushing, popping, ranges, positions, moving; what waits is run again when a list comes (blocking.pxd)."""
 from libc.stdlib cimport malloc, free, abort
 from libc.string cimport memcpy, memcmp
 from engine.defs cimport *

@@ -48,7 +48,8 @@ class Commands:
         if kind < 0.5:
             return self.one_of([b"a", b"b", b"c", b"1", b"2", b"300", b"", b"01", b"-7"])
         if kind < 0.6:
-            return b"%d" % self.random.randint(-(1 << self.one_of([6, 12, 23, 31, 62])), 1 << self.one_of([7, 13, 24, 63]))
+            bits = self.one_of([7, 13, 24, 32, 63])
+            return b"%d" % self.random.randint(-(1 << bits - 1), 1 << bits)
         if kind < 0.9:
             return self.random.randbytes(self.random.randint(0, 80))
         if kind < 0.98:

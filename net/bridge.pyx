@@ -7,7 +7,7 @@ import os
 import threading
 
 from libc.stdlib cimport malloc, free
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy, strlen, strncmp
 from engine.defs cimport *
 from engine.reply cimport *
 from engine.command cimport *
@@ -16,9 +16,11 @@ from engine.store cimport store
 from net.conn cimport *
 from net.worker cimport *
 from net.pubsub cimport pubsub_leave, PS_CHANNEL, PS_PATTERN, PS_SHARD
+from net.feed cimport feed_line, feed_monitors
 from net.txn cimport Txn, txn_free
 from engine.blocking cimport Blocked, blocked_claim, WAITING
 from engine.events cimport unwatch_all, Watch
+from cpython.bytes cimport PyBytes_AS_STRING
 from net.uring cimport uring_setup, uring_loop
 from net.epoll cimport epoll_setup, epoll_loop
 
@@ -44,7 +46,7 @@ cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
 _threads = []
-_encode = _reply.encode
+_pieces = _reply.pieces
 unix_path = b""
 HISTOGRAM_BOUNDS_NS = ()
 
@@ -228,19 +230,20 @@ cdef void call_python(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noe
             client = client_of(w, c)
             try:
                 answer = _command.handlers[cmd.id](client, args)
-                data = b"" if answer is NOTHING else _encode(answer, c.session.resp)
+                data = [] if answer is NOTHING else _pieces(answer, c.session.resp)
             except _reply.Error as e:
-                data = _encode(e, c.session.resp)
-            if data.startswith(b"-"):
-                text = data[1:-2]
+                data = _pieces(e, c.session.resp)
+            if data and data[0].startswith(b"-"):
+                text = data[0][1:len(data[0]) - 2]
                 count_error(<char*><bytes>text, len(text))
                 out.errors += 1
             if c.flags & C_REPLY_OFF:
-                data = b""             # CLIENT REPLY OFF does not answer either
+                data = []              # CLIENT REPLY OFF does not answer either
             elif c.flags & C_REPLY_BACK:
                 out = &c.out           # and CLIENT REPLY ON does, skipped or not
             c.flags &= ~<u32>C_REPLY_BACK
-            out_write(out, <char*><bytes>data, len(data))
+            for piece in data:         # one by one: the interpreter's heap keeps what a long string took
+                out_write(out, <char*>PyBytes_AS_STRING(piece), len(piece))
         except BaseException as e:
             import traceback
             traceback.print_exc()
@@ -251,14 +254,27 @@ cdef void call_python(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noe
 NOTHING = object()     # a handler that has no reply returns this
 
 
+cdef bint may_have_secret(Command* cmd) noexcept nogil:
+    """Is it one of net.commands.commandlog's SECRET_COMMANDS?"""
+    cdef const char* n = cmd.name
+    return (strncmp(n, b"auth", 5) == 0 or strncmp(n, b"hello", 6) == 0 or strncmp(n, b"acl", 3) == 0
+            or strncmp(n, b"config", 6) == 0 or strncmp(n, b"migrate", 8) == 0)
+
+
 cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int kind,
                    i64 value) noexcept nogil:
+    if kind == EVENT_MONITOR and not may_have_secret(cmd):
+        if not c.addr[0]:
+            describe(c.fd, False, c.flags & C_UNIX, c.addr)
+        feed_monitors(w, c, argv, argc)
+        return
     with gil:
         try:
             client = client_of(w, c)
             if kind == EVENT_MONITOR:
                 from net.commands import monitor
-                feed_monitors(monitor.line(client.db, client.addr, words(argv, argc)))
+                line = monitor.line(client.db, client.addr, words(argv, argc))
+                feed_line(w, <char*><bytes>line, len(line))
             elif kind == EVENT_GONE:
                 conf.monitors -= 1
             elif kind == EVENT_LATENCY:
@@ -270,18 +286,6 @@ cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int ki
         except BaseException:
             import traceback
             traceback.print_exc()
-
-
-def feed_monitors(bytes line) -> None:
-    """Send a line to every client in MONITOR."""
-    cdef u32 i
-    cdef Conn* c
-    for i in range(nworkers):
-        c = workers[i].conns
-        while c != NULL:
-            if c.flags & C_MONITOR:
-                post(workers[i], MSG_OUTPUT, -1, c, c.session.id, line, len(line))
-            c = c.next
 
 
 def _worker_main(u32 index, int cpu, bint uring, ready):

@@ -85,7 +85,7 @@ def _number(out: list[bytes], obj: int, resp: int) -> None:
 
 def _put_rare(out: list[bytes], obj: object, resp: int) -> None:
     if isinstance(obj, Raw):
-        out.append(bytes(obj))
+        out.append(obj)
     elif isinstance(obj, bytes | bytearray | memoryview):
         _bulk(out, bytes(obj))
     elif isinstance(obj, str):
@@ -118,6 +118,8 @@ def _put(out: list[bytes], obj: object, resp: int) -> None:
         _bulk(out, obj)
     elif kind is int:
         _number(out, obj, resp)
+    elif kind is Raw:
+        out.append(obj)
     elif obj is None:
         out.append(b"_\r\n" if resp >= 3 else b"$-1\r\n")
     elif kind is list or kind is tuple:
@@ -142,8 +144,13 @@ def _put(out: list[bytes], obj: object, resp: int) -> None:
         _put_rare(out, obj, resp)
 
 
-def encode(obj: object, resp: int = 2) -> bytes:
-    """The bytes of a reply."""
+def pieces(obj: object, resp: int = 2) -> list[bytes]:
+    """The bytes of a reply, in pieces: one line or bulk string each, or a Raw of any length."""
     out: list[bytes] = []
     _put(out, obj, resp)
-    return b"".join(out)
+    return out
+
+
+def encode(obj: object, resp: int = 2) -> bytes:
+    """The bytes of a reply."""
+    return b"".join(pieces(obj, resp))

@@ -371,6 +371,11 @@ cdef u64 members_scan(Members* t, u64 position, member_fn fn, void* arg) noexcep
     while b != NULL:
         bits = taken(b)
         while bits:
+            if not cell_inline(b.cells[ctz32(bits)]):
+                prefetch(cell_item(b.cells[ctz32(bits)]))
+            bits &= bits - 1
+        bits = taken(b)
+        while bits:
             fn(arg, &b.cells[ctz32(bits)])
             bits &= bits - 1
         b = chain_next(b)
@@ -384,6 +389,16 @@ cdef u64 members_scan(Members* t, u64 position, member_fn fn, void* arg) noexcep
     return (((position & <u64>0xFFFFFFFF) >> (32 - width)) + 1) << (32 - width)
 
 
+cdef inline void enter_bucket(MemberWalk* w) noexcept nogil:
+    """The walk comes to a bucket: have its items on their way, all at once."""
+    cdef u32 bits = w.bits = taken(w.b), i
+    while bits:
+        i = ctz32(bits)
+        bits &= bits - 1
+        if not cell_inline(w.b.cells[i]):
+            prefetch(cell_item(w.b.cells[i]))
+
+
 cdef void members_walk(Members* t, MemberWalk* w) noexcept nogil:
     w.t = t
     w.index = 0
@@ -391,7 +406,7 @@ cdef void members_walk(Members* t, MemberWalk* w) noexcept nogil:
     w.bits = 0
     if t.nbuckets:
         w.b = bucket_at(t, 0)
-        w.bits = taken(w.b)
+        enter_bucket(w)
 
 
 cdef u64* members_walk_next(MemberWalk* w) noexcept nogil:
@@ -405,7 +420,7 @@ cdef u64* members_walk_next(MemberWalk* w) noexcept nogil:
             if w.index >= w.t.nbuckets:
                 return NULL
             w.b = bucket_at(w.t, w.index)
-        w.bits = taken(w.b)
+        enter_bucket(w)
     i = ctz32(w.bits)
     w.bits &= w.bits - 1
     return &w.b.cells[i]

@@ -391,7 +391,8 @@ cdef u64 members_scan(Members* t, u64 position, member_fn fn, void* arg) noexcep
 
 cdef inline void enter_bucket(MemberWalk* w) noexcept nogil:
     """The walk comes to a bucket: have its items on their way, all at once."""
-    cdef u32 bits = w.bits = taken(w.b), i
+    cdef u32 bits = taken(w.b), i
+    w.bits = bits
     while bits:
         i = ctz32(bits)
         bits &= bits - 1

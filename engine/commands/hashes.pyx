@@ -1,9 +1,7 @@
 # slotring: data plane
 """Commands of hashes; those about fields' expiry are in hash_expiry.pyx, HRANDFIELD and HSCAN in hash_walks.pyx."""
 from engine.defs cimport *
-from engine.arena cimport arena_free
-from engine.command cimport Arg, Ctx, register
-from engine.commands.hashes cimport *
+from engine.command cimport Arg, Ctx, arg_is, register
 from engine.hash cimport *
 from engine.keyspace cimport *
 from engine.listpack cimport *
@@ -11,12 +9,16 @@ from engine.members cimport *
 from engine.numbers cimport parse_i64, parse_long_double, write_long_double
 from engine.reply cimport *
 
+cdef extern from "<stdio.h>" nogil:
+    int snprintf(char*, size_t, const char*, ...)
 cdef extern from "<math.h>" nogil:
     bint isnan(long double)
     bint isinf(long double)
 
 cdef enum:
     LONG_DOUBLE_CHARS = 5120
+
+cdef const char* FIELDS_WRONG = b"ERR numfields should be greater than 0 and match the provided number of fields"
 
 
 cdef Entry* hash_to_read(Ctx* c, bint* wrong) noexcept nogil:
@@ -30,6 +32,32 @@ cdef Entry* hash_to_write(Ctx* c, bint* wrong) noexcept nogil:
     cdef Entry* e = lookup_write(c, &c.key)
     wrong[0] = wrong_type(c, e, TYPE_HASH)
     return NULL if wrong[0] else e
+
+
+cdef bint fields_count(Ctx* c, i64 at, i64 each, const char* wrong) noexcept nogil:
+    """The number of fields in argv[at], `each` arguments a field: what follows must be just that. False: replied."""
+    cdef i64 n
+    if not parse_i64(c.argv[at].ptr, c.argv[at].len, &n):
+        reply_error(c.out, b"ERR value is not an integer or out of range")
+        return False
+    if n > 0 and n <= c.argc and n * each == c.argc - at - 1:
+        return True
+    reply_error(c.out, FIELDS_WRONG if wrong == NULL else wrong)
+    return False
+
+
+cdef bint fields_here(Ctx* c, const char* wrong) noexcept nogil:
+    """FIELDS count field ... from argv[2] on; wrong: the error for a wrong count, NULL: the usual."""
+    if not arg_is(&c.argv[2], b"fields", 6):
+        reply_error(c.out, b"ERR syntax error")
+        return False
+    return fields_count(c, 3, 1, wrong)
+
+
+cdef void reply_arity(Ctx* c) noexcept nogil:
+    cdef char text[96]
+    reply_error_len(c.out, text, snprintf(
+        text, 96, b"ERR wrong number of arguments for '%s' command", c.cmd.name))
 
 
 cdef void reply_field(Ctx* c, Entry* e, Arg* f) noexcept nogil:
@@ -245,14 +273,14 @@ cdef void cmd_hdel(Ctx* c) noexcept nogil:
 cdef void cmd_hgetdel(Ctx* c) noexcept nogil:
     cdef bint wrong
     cdef Entry* e
-    cdef i64 i, first, n = 0
-    if not fields_arg(c, False, &first):
+    cdef i64 i, n = 0
+    if not fields_here(c, NULL):
         return
     e = hash_to_write(c, &wrong)
     if wrong:
         return
-    reply_array(c.out, c.argc - first)
-    for i in range(first, c.argc):
+    reply_array(c.out, c.argc - 4)
+    for i in range(4, c.argc):
         reply_field(c, e, &c.argv[i])
         if e != NULL and hash_delete(c, &c.key, c.argv[i].ptr, c.argv[i].len, False):
             n += 1
@@ -318,6 +346,7 @@ cdef void cmd_hincrbyfloat(Ctx* c) noexcept nogil:
     cdef char text[LONG_DOUBLE_CHARS]
     cdef const char* v
     cdef i64 n, expire_ms
+    cdef size_t size
     cdef long double by, value = 0
     if not parse_long_double(c.argv[3].ptr, c.argv[3].len, &by):
         reply_error(c.out, b"ERR value is not a valid float")
@@ -336,16 +365,15 @@ cdef void cmd_hincrbyfloat(Ctx* c) noexcept nogil:
     if isnan(value) or isinf(value):
         reply_error(c.out, b"ERR increment would produce NaN or Infinity")
         return
-    n = write_long_double(text, LONG_DOUBLE_CHARS, value)
-    set_number(c, text, n, expire_ms, b"hincrbyfloat")
-    reply_bulk(c.out, text, n)
+    size = write_long_double(text, LONG_DOUBLE_CHARS, value) & 8191      # the mask is for the compiler
+    set_number(c, text, size, expire_ms, b"hincrbyfloat")
+    reply_bulk(c.out, text, size)
 
 
 # ---- rows
 
-cdef dict about(str since, str complexity, str summary, str acl, str key, str tips=""):
-    return {"since": since, "group": "hash", "complexity": complexity, "summary": summary,
-            "acl": acl, "key_flags": [key], **({"tips": tips} if tips else {})}
+cdef dict about(str since, str complexity, str summary, str acl):
+    return {"since": since, "group": "hash", "complexity": complexity, "summary": summary, "acl": acl}
 
 
 cdef str N_FIELDS = "O(N), N the fields named"
@@ -353,36 +381,34 @@ cdef str N_ALL = "O(N), N the fields of the hash"
 cdef str READ = "read hash fast"
 cdef str READ_SLOW = "read hash slow"
 cdef str WRITE = "write hash fast"
-cdef str ANY_ORDER = "nondeterministic_output_order"
 
 register("hget", 3, "readonly fast", (1, 1, 1), cmd_hget,
-         about("2.0.0", "O(1)", "Reads a field of a hash.", READ, "RO access"))
+         about("2.0.0", "O(1)", "Reads a field of a hash.", READ))
 register("hmget", -3, "readonly fast", (1, 1, 1), cmd_hmget,
-         about("2.0.0", N_FIELDS, "Reads several fields of a hash.", READ, "RO access"))
+         about("2.0.0", N_FIELDS, "Reads several fields of a hash.", READ))
 register("hlen", 2, "readonly fast", (1, 1, 1), cmd_hlen,
-         about("2.0.0", "O(1)", "Counts the fields of a hash.", READ, "RO"))
+         about("2.0.0", "O(1)", "Counts the fields of a hash.", READ))
 register("hstrlen", 3, "readonly fast", (1, 1, 1), cmd_hstrlen,
-         about("3.2.0", "O(1)", "Says how many bytes a field's value has.", READ, "RO"))
+         about("3.2.0", "O(1)", "Says how many bytes a field's value has.", READ))
 register("hexists", 3, "readonly fast", (1, 1, 1), cmd_hexists,
-         about("2.0.0", "O(1)", "Says whether a hash has a field.", READ, "RO"))
+         about("2.0.0", "O(1)", "Says whether a hash has a field.", READ))
 register("hgetall", 2, "readonly", (1, 1, 1), cmd_hgetall,
-         about("2.0.0", N_ALL, "Reads all fields of a hash with their values.", READ_SLOW, "RO access", ANY_ORDER))
+         about("2.0.0", N_ALL, "Reads all fields of a hash with their values.", READ_SLOW))
 register("hkeys", 2, "readonly", (1, 1, 1), cmd_hkeys,
-         about("2.0.0", N_ALL, "Lists the fields of a hash.", READ_SLOW, "RO access", ANY_ORDER))
+         about("2.0.0", N_ALL, "Lists the fields of a hash.", READ_SLOW))
 register("hvals", 2, "readonly", (1, 1, 1), cmd_hvals,
-         about("2.0.0", N_ALL, "Lists the values in a hash.", READ_SLOW, "RO access", ANY_ORDER))
+         about("2.0.0", N_ALL, "Lists the values in a hash.", READ_SLOW))
 register("hset", -4, "write denyoom fast", (1, 1, 1), cmd_hset,
-         about("2.0.0", "O(N), N the pairs given", "Sets fields of a hash, made if absent.", WRITE, "RW update"))
+         about("2.0.0", "O(N), N the pairs given", "Sets fields of a hash, made if absent.", WRITE))
 register("hmset", -4, "write denyoom fast", (1, 1, 1), cmd_hmset,
-         about("2.0.0", "O(N), N the pairs given", "Sets fields of a hash; HSET's old form.", WRITE, "RW update"))
+         about("2.0.0", "O(N), N the pairs given", "Sets fields of a hash; HSET's old form.", WRITE))
 register("hsetnx", 4, "write denyoom fast", (1, 1, 1), cmd_hsetnx,
-         about("2.0.0", "O(1)", "Sets a field of a hash unless it is there.", WRITE, "RW insert"))
+         about("2.0.0", "O(1)", "Sets a field of a hash unless it is there.", WRITE))
 register("hdel", -3, "write fast", (1, 1, 1), cmd_hdel,
-         about("2.0.0", N_FIELDS, "Deletes fields of a hash.", WRITE, "RW delete"))
+         about("2.0.0", N_FIELDS, "Deletes fields of a hash.", WRITE))
 register("hgetdel", -5, "write fast", (1, 1, 1), cmd_hgetdel,
-         about("9.1.0", N_FIELDS, "Reads fields of a hash and deletes them.", WRITE, "RW access delete"))
+         about("9.1.0", N_FIELDS, "Reads fields of a hash and deletes them.", WRITE))
 register("hincrby", 4, "write denyoom fast", (1, 1, 1), cmd_hincrby,
-         about("2.0.0", "O(1)", "Adds to an integer in a field, zero if absent.", WRITE, "RW access update"))
+         about("2.0.0", "O(1)", "Adds to an integer in a field, zero if absent.", WRITE))
 register("hincrbyfloat", 4, "write denyoom fast", (1, 1, 1), cmd_hincrbyfloat,
-         about("2.6.0", "O(1)", "Adds to a number with a fraction in a field, zero if absent.", WRITE,
-               "RW access update"))
+         about("2.6.0", "O(1)", "Adds to a number with a fraction in a field, zero if absent.", WRITE))

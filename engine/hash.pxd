@@ -1,11 +1,12 @@
-# A hash's value. ENC_LISTPACK: a listpack of field, value, field, value. ENC_HASHTABLE: a block with a Hash, whose table of
-# members holds the fields; only where E_FIELDS is set does the block have room for the part about expiry.
+# A hash's value. ENC_LISTPACK: a listpack of field, value, field, value. ENC_HASHTABLE: a block with a Hash, whose
+# table of members holds the fields; only where E_FIELDS is set does the block have room for the part about expiry.
 #
-# A field whose time is over is not seen by anything that looks fields up or lists them; it counts in the length until it
-# is taken away: by a write to it, or by hash_expire, the active expiry. That looks at a few thousand cells at a time, in
-# passes over the table from a cursor that is kept here. A pass finds the time at which the first of the fields left
-# will expire (next_due, kept a lower bound afterwards), and the next one does not begin before that, nor, where a pass
-# finds few, sooner than a while that grows with the table, so that passes cost a few per cent of a core at most.
+# A field whose time is over is not seen by anything that looks fields up or lists them; it counts in the length until
+# it is taken away: by a write to it, or by hash_expire, the active expiry. That looks at a few thousand cells at a
+# time, in passes over the table from a cursor that is kept here. A pass finds the time at which the first of the
+# fields left will expire (next_due, kept a lower bound afterwards), and the next one does not begin before that, nor,
+# where a pass finds few, sooner than a while that grows with the table, so that passes cost a few per cent of a core
+# at most.
 from engine.defs cimport *
 from engine.arena cimport Arena
 from engine.command cimport Ctx

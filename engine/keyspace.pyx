@@ -1,5 +1,6 @@
 # slotring: data plane
 """Keys and string values as commands use them; expiry, eviction; see keyspace.pxd."""
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, memmove
 from engine.defs cimport *
 from engine.store cimport *
@@ -273,10 +274,19 @@ cdef struct Sweep:
     i64 now_ms
     u32 found
     i64 next_ms
+    bint more                      # a hash has more fields to look at now
     Entry* due[DUE_MAX]
+
+cdef struct Cycle:                 # of the active expiry
+    i64 now_ms
+    i64 stop_us
+    u64 gone
+    u32 db                         # where it is, and where the next cycle goes on
+    u32 slot
 
 cdef Ctx cron_ctx                  # of the control thread: what expires by itself has no client
 cdef Session cron_session
+cdef Cycle cycle
 
 
 cdef void sweep_visit(void* arg, Entry* e) noexcept nogil:
@@ -298,7 +308,7 @@ cdef void sweep_visit(void* arg, Entry* e) noexcept nogil:
 cdef u64 sweep_entry(Ctx* c, Key* k, Sweep* s) noexcept nogil:
     """An entry that is due: the key goes (returns 1), or those of its fields that have expired."""
     cdef Entry* e = k.entry
-    cdef i64 budget = FIELDS_LOOKED_AT
+    cdef i64 budget = FIELDS_LOOKED_AT, at
     if e.flags & E_EXPIRE and entry_expire(e) <= s.now_ms:
         key_delete(c, k)
         notify(c, N_EXPIRED, b"expired", k)
@@ -306,88 +316,129 @@ cdef u64 sweep_entry(Ctx* c, Key* k, Sweep* s) noexcept nogil:
     type_ops[entry_type(e)].expire(c, k, &budget)
     if table_find(k) != NULL and k.entry.flags & E_FIELDS:
         e = k.entry
-        if type_ops[entry_type(e)].next_expire(e) < s.next_ms:
-            s.next_ms = type_ops[entry_type(e)].next_expire(e)
+        at = type_ops[entry_type(e)].next_expire(e)
+        if at < s.next_ms:
+            s.next_ms = at
+        if at <= s.now_ms:
+            s.more = True
     return 0
 
 
-cdef u64 sweep_slot(Partition* p, u32 db, u32 slot, i64 now_ms, u64* position) noexcept nogil:
-    """Delete what has expired in up to 64 buckets of one slot, from *position on (0 again at the end)."""
-    cdef Sweep s
+cdef u64 sweep_one(Partition* p, u32 db, u32 slot, Entry* e, Sweep* s) noexcept nogil:
+    """An entry of the slot that is due; 1 if its key went."""
     cdef Key k
-    cdef char name[512]
+    cdef char small[512]
+    cdef char* name = small
+    cdef u64 gone = 0
+    k.len = entry_klen(e)
+    if k.len > sizeof(small):          # the events name the key after its entry has gone
+        name = <char*>malloc(k.len)
+        if name == NULL:
+            return 0
+    memcpy(name, entry_key(e), k.len)
+    k.ptr = name
+    k.hash = hash_bytes(k.ptr, k.len)
+    k.slot = slot
+    k.db = db
+    k.part = p
+    if table_find(&k) == e:
+        gone = sweep_entry(&cron_ctx, &k, s)
+    if name != small:
+        free(name)
+    return gone
+
+
+cdef u64 sweep_slot(Partition* p, u32 db, u32 slot, i64 now_ms, u64* position, bint* more) noexcept nogil:
+    """Delete what has expired in up to 64 buckets of one slot, from *position on (0 again at the end).
+
+    *more: there is more to do in these buckets; *position stays."""
+    cdef Sweep s
     cdef u64 gone = 0, at = position[0]
     cdef u32 rounds, i
     cdef bint whole = at == 0
     cdef Table* t
     s.now_ms = now_ms
     s.next_ms = NEVER
+    s.more = False
     for rounds in range(64):
         t = store.dbs[db].slots[slot]
-        if t == NULL:
-            position[0] = 0
-            return gone
+        if t == NULL or at >> 32:
+            break
         s.found = 0
         at = table_scan(t, at, sweep_visit, &s)
         for i in range(s.found):
-            k.ptr = entry_key(s.due[i])
-            k.len = entry_klen(s.due[i])
-            if k.len <= sizeof(name):      # the events name the key after its entry has gone
-                memcpy(name, k.ptr, k.len)
-                k.ptr = name
-            k.hash = hash_bytes(k.ptr, k.len)
-            k.slot = slot
-            k.db = db
-            k.part = p
-            if table_find(&k) == s.due[i]:
-                gone += sweep_entry(&cron_ctx, &k, &s)
-        if at >> 32:
-            t = store.dbs[db].slots[slot]
-            if t != NULL and whole:
-                t.next_expire = s.next_ms
-            position[0] = 0
-            return gone
+            gone += sweep_one(p, db, slot, s.due[i], &s)
+    t = store.dbs[db].slots[slot]
+    more[0] = s.more and t != NULL
+    if more[0]:
+        return gone
+    if t == NULL or at >> 32:
+        if t != NULL and whole:
+            t.next_expire = s.next_ms
+        at = 0
     position[0] = at
     return gone
 
 
+cdef bint expire_slots(Partition* p, u32 last) noexcept nogil:
+    """Sweep a partition's slots from cycle.slot to before `last`; False: out of time."""
+    cdef u64 position
+    cdef Table* t
+    cdef bint more
+    lock(&p.lock)
+    while cycle.slot < last:
+        t = store.dbs[cycle.db].slots[cycle.slot]
+        if t == NULL or t.next_expire > cycle.now_ms:
+            cycle.slot += 1
+            continue
+        position = t.expire_cursor
+        cycle.gone += sweep_slot(p, cycle.db, cycle.slot, cycle.now_ms, &position, &more)
+        t = store.dbs[cycle.db].slots[cycle.slot]
+        if t != NULL:
+            t.expire_cursor = <u32>position
+        if position == 0 and not more:
+            cycle.slot += 1
+        unlock(&p.lock)                # let commands in between
+        if mono_us() > cycle.stop_us:
+            return False
+        lock(&p.lock)
+    unlock(&p.lock)
+    return True
+
+
+cdef void expire_all() noexcept nogil:
+    """One round through the databases, from where the last one stopped, while there is time."""
+    cdef u64 rounds
+    cdef Partition* p
+    cdef u32 last
+    for rounds in range(<u64>store.ndbs * store.nparts + 1):
+        if cycle.slot >= SLOTS:
+            cycle.slot = 0
+            cycle.db += 1
+        if cycle.db >= store.ndbs:
+            cycle.db = 0
+        cron_ctx.db = cycle.db
+        p = part_of(cycle.slot)
+        last = (p.index + 1) << store.part_shift
+        if p.db_expires[cycle.db] == 0 and p.db_fields[cycle.db] == 0:
+            cycle.slot = last
+        elif not expire_slots(p, last):
+            cycle.slot += 1            # another's turn
+            return
+
+
 def expire_cycle(i64 now_ms, i64 budget_us) -> int:
     """Delete expired keys, at most for budget_us microseconds; returns how many. One thread at a time."""
-    cdef u32 db, i, slot, last
-    cdef i64 stop
-    cdef u64 gone = 0, position
-    cdef Partition* p
-    cdef Table* t
     global expired_keys_active
     with nogil:
-        stop = mono_us() + budget_us
         cron_ctx.now_ms = now_ms
         cron_ctx.session = &cron_session
-        for db in range(store.ndbs):
-            cron_ctx.db = db
-            for i in range(store.nparts):
-                p = &store.parts[i]
-                if p.db_expires[db] == 0 and p.db_fields[db] == 0:
-                    continue
-                slot = i << store.part_shift
-                last = slot + (1 << store.part_shift)
-                lock(&p.lock)
-                while slot < last:
-                    t = store.dbs[db].slots[slot]
-                    if t != NULL and t.next_expire <= now_ms:
-                        position = t.expire_cursor
-                        gone += sweep_slot(p, db, slot, now_ms, &position)
-                        t = store.dbs[db].slots[slot]
-                        if t != NULL:
-                            t.expire_cursor = <u32>position
-                        unlock(&p.lock)          # let commands in between two slots
-                        lock(&p.lock)
-                    slot += 1
-                unlock(&p.lock)
-                if mono_us() > stop:
-                    break
-        expired_keys_active += gone
-    return gone
+        cycle.now_ms = now_ms
+        cycle.stop_us = mono_us() + budget_us
+        cycle.gone = 0
+        expire_all()
+        expired_keys_active += cycle.gone
+    return cycle.gone
 
 
 # ---- eviction

@@ -57,7 +57,7 @@ cdef void members_copy(Arena* to, Members* src, Members* dst) noexcept nogil    
 cdef u64 cell_new(Arena* a, const char* key, size_t klen, const char* value, size_t vlen,
                   i64 expire_ms, double* score) noexcept nogil
 cdef void cell_free(Arena* a, u64 cell) noexcept nogil
-cdef size_t cell_bytes(u64 cell) noexcept nogil                                          # arena bytes; 0 for an inline one
+cdef size_t cell_bytes(u64 cell) noexcept nogil    # arena bytes; 0 for an inline one
 
 
 cdef inline void members_init(Members* t) noexcept nogil:

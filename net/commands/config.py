@@ -2,6 +2,7 @@
 
 from engine.command import register_python
 
+from engine import hash as hashes
 from engine import keyspace
 from engine import reply as engine_reply
 from engine.commands import keys
@@ -22,6 +23,7 @@ from net.reply import OK, Error
 RESETTERS: list = [engine_reply.reset_error_stats, memory.reset_peak, keys.reset_lazyfreed]
 if hasattr(keyspace, "reset_stats"):
     RESETTERS.append(keyspace.reset_stats)
+RESETTERS.append(hashes.reset_stats)
 
 _FLAGS = "admin noscript loading stale"
 _ACL = "admin slow dangerous"

@@ -10,6 +10,7 @@ from engine.command import register_python
 from engine.reply import error_stats
 
 from engine import arena, command, conf, events, inspect, keyspace, store
+from engine import hash as hashes
 from engine.commands import keys
 from net import bridge, cron, pubsub, version
 from net.commands import client as client_commands
@@ -349,7 +350,7 @@ def _stats_of_keys(totals: dict) -> Fields:
     channels, patterns, shard_channels = pubsub.counts()
     return [
         ("expired_keys", totals["expired_keys"] + counts["expired_active"]),
-        ("expired_fields", 0),
+        ("expired_fields", hashes.stats()["expired_fields"]),
         ("expired_stale_perc", "0.00"),
         ("expired_keys_with_volatile_items_stale_perc", "0.00"),
         ("expired_time_cap_reached_count", 0),
@@ -510,7 +511,8 @@ def keyspace_section() -> Fields:
         keys, expires = store.counts(db)
         if keys or expires:
             ttl_ms = inspect.figures(db, False, now_ms, TTL_SAMPLES)["avg_ttl"] if expires else 0
-            text = f"keys={keys},expires={expires},avg_ttl={ttl_ms},keys_with_volatile_items=0"
+            volatile = store.field_expiring(db)
+            text = f"keys={keys},expires={expires},avg_ttl={ttl_ms},keys_with_volatile_items={volatile}"
             fields.append((f"db{db}", text))
     return fields
 

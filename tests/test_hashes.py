@@ -162,14 +162,14 @@ def test_random_fields_are_fair(client):
 def test_scan_of_a_growing_hash(client):
     call = client.execute_command
     call("HSET", "h", *[word for i in range(1000) for word in (f"f{i}", str(i))])
-    cursor, seen, more = b"0", set(), 0
+    cursor, seen, more = 0, set(), 0
     while True:
         cursor, found = call("HSCAN", "h", cursor, "COUNT", "20")
         seen.update(found)
         for _ in range(20):
             call("HSET", "h", f"more{more}", "1")
             more += 1
-        if cursor == b"0":
+        if not int(cursor):
             break
         if more > 2000:
             more = 0

@@ -525,6 +525,17 @@ cdef int evict_if_needed(Ctx* c) noexcept nogil:
     return 0
 
 
+def evict_cycle(i64 now_ms) -> None:
+    """Evict when maxmemory has become smaller than what is used, whoever writes. On the control thread."""
+    with nogil:
+        cron_ctx.now_ms = now_ms
+        cron_ctx.session = &cron_session
+        if cron_ctx.random == 0:
+            cron_ctx.random = rdtsc() | 1
+        if conf.maxmemory:
+            evict_if_needed(&cron_ctx)
+
+
 def set_extra_memory(i64 n) -> None:
     """Bytes outside the arenas that count toward maxmemory."""
     global extra_memory

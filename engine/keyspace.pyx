@@ -525,15 +525,21 @@ cdef int evict_if_needed(Ctx* c) noexcept nogil:
     return 0
 
 
-def evict_cycle(i64 now_ms) -> None:
-    """Evict when maxmemory has become smaller than what is used, whoever writes. On the control thread."""
-    with nogil:
-        cron_ctx.now_ms = now_ms
-        cron_ctx.session = &cron_session
-        if cron_ctx.random == 0:
-            cron_ctx.random = rdtsc() | 1
-        if conf.maxmemory:
-            evict_if_needed(&cron_ctx)
+def evict_cycle(i64 now_ms, used) -> None:
+    """Evict when maxmemory has become smaller than what is used (a callable), whoever writes. On the control thread."""
+    cdef u32 rounds
+    cdef bint more = True
+    if not conf.maxmemory or not conf.maxmemory_policy:
+        return
+    cron_ctx.now_ms = now_ms
+    cron_ctx.session = &cron_session
+    if cron_ctx.random == 0:
+        cron_ctx.random = rdtsc() | 1
+    for rounds in range(EVICT_ROUNDS_MAX):
+        if not more or used() <= conf.maxmemory:
+            break
+        with nogil:
+            more = evict_one(&cron_ctx)
 
 
 def set_extra_memory(i64 n) -> None:

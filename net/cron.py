@@ -55,7 +55,7 @@ class Ticker:
             budget_us = int(self.period_s() * percent * 10_000)
             self._run(keyspace.expire_cycle, now_ms, budget_us)
         self._run(lazy_free, LAZY_FREE_BUDGET)
-        self._run(keyspace.evict_cycle, now_ms)
+        self._run(keyspace.evict_cycle, now_ms, store.used_exact)
         if ticks % TRIM_EVERY_TICKS == 0:
             self._run(store.trim, TRIM_KEEP_BYTES + store.used_exact() // 8)
         self._run(self.used_bytes)  # keeps the peak

@@ -2,17 +2,14 @@
 """DEBUG DIGEST's fingerprints, the same as Valkey's: SHA-1 over the parts of the data, folded with XOR where their
 order must not matter (keys, members, fields) and chained where it does (a list's elements, a stream's entries)."""
 from libc.math cimport isinf
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 from engine.defs cimport *
+from engine.doubles cimport DOUBLE_CHARS, write_digits
 from engine.hashing cimport hash_bytes, key_slot, SLOTS
 from engine.lock cimport lock, unlock
 from engine.reply cimport write_i64
 from engine.store cimport *
 
-cdef extern from "<stdio.h>" nogil:
-    int snprintf(char*, size_t, const char*, ...)
-cdef extern from "<stdlib.h>" nogil:
-    double strtod(const char*, char**)
 cdef extern from * nogil:
     u32 bswap32 "__builtin_bswap32"(u32)
 
@@ -120,23 +117,22 @@ cdef void mix_number(Digest* d, u32 n) noexcept nogil:
 
 
 cdef size_t score_text(double v, char* text) noexcept nogil:
-    """A score's digits, at most 48."""
-    cdef int n = 0, digits
+    """A score's digits, DOUBLE_CHARS at most; large integers are in scientific notation here."""
+    cdef const char* word
     if v == 0:
-        return snprintf(text, 48, b"-0" if 1.0 / v < 0 else b"0")
-    if isinf(v):
-        return snprintf(text, 48, b"inf" if v > 0 else b"-inf")
-    for digits in range(1, 18):
-        n = snprintf(text, 48, b"%.*g", digits, v)
-        if strtod(text, NULL) == v:
-            break
-    return n
+        word = b"-0" if 1.0 / v < 0 else b"0"
+    elif isinf(v):
+        word = b"inf" if v > 0 else b"-inf"
+    else:
+        return write_digits(text, v)
+    memcpy(text, word, strlen(word))
+    return strlen(word)
 
 
 cdef bint mix_element(void* arg, Element* el) noexcept nogil:
     cdef Mixing* m = <Mixing*>arg
     cdef Digest one
-    cdef char text[64]
+    cdef char text[DOUBLE_CHARS]
     if m.type_ == TYPE_LIST:
         mix_in(m.d, el.s, el.n)
         return True

@@ -1,6 +1,6 @@
-# HyperLogLogs: 16384 registers of 6 bits that estimate how many different elements were added. The value is a string,
-# byte for byte Valkey's: "HYLL", an encoding byte, 3 zero bytes, the last estimate (8 bytes; the top bit says that it is
-# out of date), then the registers: dense, 6 bits each from the lowest bit on; or sparse, run-length opcodes.
+# HyperLogLogs: 16384 registers of 6 bits that estimate how many different elements were added. The value is a
+# string, byte for byte Valkey's: "HYLL", an encoding byte, 3 zero bytes, the last estimate (8 bytes; the top bit says
+# that it is out of date), then the registers: dense, 6 bits each from the lowest bit on; or sparse, run-length opcodes.
 #
 # Opcodes: 00nnnnnn: n + 1 registers are 0; 01nnnnnn nnnnnnnn: the same for longer runs; 1vvvvvnn: n + 1 registers
 # are v + 1. Who adds elements in the same order gets the same opcodes as in Valkey.
@@ -22,7 +22,8 @@ cdef enum:
     ADD_NEEDS_ROOM = -3                # up to 3 bytes more than there is room for
 
 cdef void hll_start(u8* h) noexcept nogil                              # an empty one, HLL_EMPTY_BYTES
-cdef int hll_hash(const char* s, size_t n, u32* index) noexcept nogil      # an element's register and the value it asks for
+# an element's register and the value it asks for
+cdef int hll_hash(const char* s, size_t n, u32* index) noexcept nogil
 cdef int hll_dense_set(u8* h, u32 index, int value) noexcept nogil         # ADD_SAME or ADD_CHANGED
 # *len: bytes of the whole string, room: how many it may take; limit: hll-sparse-max-bytes
 cdef int hll_sparse_set(u8* h, size_t* len_, size_t room, size_t limit, u32 index, int value) noexcept nogil

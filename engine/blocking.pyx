@@ -9,7 +9,7 @@ from engine.numbers cimport parse_long_double
 from engine.reply cimport reply_error
 from engine.store cimport *
 
-cdef i64 TIMEOUT_MAX_MS = 0x7FFFFFFFFFFFFFFF // 1000
+cdef i64 TIMEOUT_MAX_MS = 0x7FFFFFFFFFFFFFFF // 1000 - 1000
 cdef Blocked* spare = NULL
 cdef u32 spare_lock = 0
 
@@ -121,8 +121,8 @@ cdef void block_on(Ctx* c, i64 first, i64 n, i64 step, i64 timeout_ms, u32 flags
     b.session = c.session
     b.session_id = c.session.id
     b.cmd = c.cmd
-    b.since_us = c.now_ms * 1000
-    b.deadline_us = (c.now_ms + timeout_ms) * 1000 if timeout_ms else 0
+    b.since_us = wall_us()
+    b.deadline_us = b.since_us + timeout_ms * 1000 if timeout_ms else 0
     b.still = 0
     b.resp = c.resp
     b.worker = c.session.worker

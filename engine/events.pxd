@@ -45,7 +45,7 @@ cdef struct Watch:                 # one key that a session watches; on its part
 
 cdef void notify_slow(Ctx* c, u32 event_class, const char* event, Key* k) noexcept nogil
 cdef void watch_hit(Key* k) noexcept nogil
-cdef void watch_hit_db(u32 db, bint only_existing) noexcept nogil      # FLUSHDB, SWAPDB; all partitions are held
+cdef void watch_hit_db(u32 db, i64 replaced_by, i64 now_ms) noexcept nogil    # FLUSHDB, SWAPDB; all partitions are held
 cdef void ready_db(Ctx* c, u32 db) noexcept nogil      # after FLUSHDB, SWAPDB, with all partitions held
 cdef void ready_slow(Ctx* c, Key* k) noexcept nogil
 cdef void watch_key(Session* s, Key* k, i64 now_ms) noexcept nogil

@@ -96,19 +96,37 @@ cdef void watch_place(Watch* w, Key* k) noexcept nogil:
     table_find(k)
 
 
-cdef void watch_hit_db(u32 db, bint only_existing) noexcept nogil:
-    """A whole database changes: fail who watches a key in it (only_existing: one that is there)."""
+cdef inline bint stale(Entry* e, i64 now_ms) noexcept nogil:
+    return e != NULL and e.flags & E_EXPIRE and entry_expire(e) <= now_ms
+
+
+cdef void watch_hit_db(u32 db, i64 replaced_by, i64 now_ms) noexcept nogil:
+    """A database is emptied, or gets the keys of another one (replaced_by; -1: none): fail who watches a key of it that
+    is there before or afterwards. What had expired, or is expired when it comes, is no change."""
     cdef u32 i
     cdef Watch* w
     cdef Key k
+    cdef Entry* before
+    cdef Entry* after
     for i in range(store.nparts):
         w = <Watch*>store.parts[i].watches
         while w != NULL:
             if w.db == db:
                 watch_place(w, &k)
-                if k.entry != NULL and w.expired and only_existing:
+                before = k.entry
+                after = NULL
+                if replaced_by >= 0:
+                    k.db = <u32>replaced_by
+                    after = table_find(&k)
+                if before == NULL and after == NULL:
+                    pass
+                elif w.expired and after == NULL:
                     w.expired = 0
-                elif k.entry != NULL or not only_existing:
+                elif w.expired and stale(after, now_ms):
+                    pass
+                elif not w.expired and before == NULL and stale(after, now_ms):
+                    w.expired = 1
+                else:
                     atomic_store32(&w.session.cas_dirty, 1, RELEASE)
             w = w.next
 

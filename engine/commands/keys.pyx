@@ -330,13 +330,11 @@ cdef void cmd_swapdb(Ctx* c) noexcept nogil:
     if not (0 <= a < store.ndbs and 0 <= b < store.ndbs):
         reply_error(c.out, b"ERR DB index is out of range")
         return
-    watch_hit_db(<u32>a, True)             # who watches a key that is there before or after
-    watch_hit_db(<u32>b, True)
+    watch_hit_db(<u32>a, b, c.now_ms)
+    watch_hit_db(<u32>b, a, c.now_ms)
     db = store.dbs[a]
     store.dbs[a] = store.dbs[b]
     store.dbs[b] = db
-    watch_hit_db(<u32>a, True)
-    watch_hit_db(<u32>b, True)
     for i in range(store.nparts):
         p = &store.parts[i]
         p.db_keys[a], p.db_keys[b] = p.db_keys[b], p.db_keys[a]
@@ -377,7 +375,7 @@ cdef u64 flush_db(u32 db, bint later) noexcept nogil:
     cdef Job* job = NULL
     if had == 0:
         return 0
-    watch_hit_db(db, True)
+    watch_hit_db(db, -1, 0)
     if later:
         for slot in range(SLOTS):
             n += tables[slot] != NULL

@@ -412,7 +412,7 @@ cdef void rotate(Ctx* c, Entry* e, bint from_front, bint to_front) noexcept nogi
     key_changed(c, &c.key, N_LIST, b"lpush" if to_front else b"rpush")
     reply_bulk(c.out, m.p, m.n)
     key_changed(c, &c.key, N_LIST, b"lpop" if from_front else b"rpop")
-    c.dirty += 2
+    c.dirty += 1
     if m.p != m.small:
         free(m.p)
 
@@ -453,7 +453,6 @@ cdef bint move_generic(Ctx* c, bint from_front, bint to_front) noexcept nogil:
     move_to(c, &dst, to, &m, to_front)
     reply_bulk(c.out, m.p, m.n)
     removed(c, &c.key, &l, from_front, 1)
-    c.dirty += 1
     if m.p != m.small:
         free(m.p)
     return False

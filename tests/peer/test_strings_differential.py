@@ -361,6 +361,7 @@ def test_random_commands_get_the_same_bytes(server, valkey, seed, protocol):
         for raw in (ours, theirs):
             raw.call("HELLO", protocol)
             raw.call("FLUSHALL")
+            raw.call("RPUSH", LIST_KEY, "x")
         commands = Commands(seed * 10 + protocol)
         history: list[list[bytes]] = []
         for batch in range(COMMANDS // BATCH):
@@ -384,7 +385,7 @@ EXPIRES = [
 
 @pytest.mark.parametrize("unit, when", EXPIRES)
 @pytest.mark.parametrize("write", [b"SET", b"GETEX", b"MSETEX"])
-@pytest.mark.parametrize("before", [None, b"EX"])
+@pytest.mark.parametrize("before", [None, b"EX", b"LIST"])
 def test_absolute_expiries_are_kept(server, valkey, unit, when, write, before):
     with server.raw() as ours, valkey.raw() as theirs:
         commands = [[b"FLUSHALL"]]

@@ -6,7 +6,8 @@ import os
 import random
 
 import pytest
-from resp import encode
+from resp import Raw, encode
+from test_events_differential import heard, listen
 from test_strings_differential import END, compare, exchange, split
 
 pytestmark = pytest.mark.peer
@@ -219,3 +220,33 @@ def test_harness_reads_what_is_sent(server):
         data = exchange(ours, [[b"PING"], [b"LLEN", b"nothing"]])
     assert split(data) == [b"+PONG\r\n", b":0\r\n", END]
     assert encode(b"PING") == b"*1\r\n$4\r\nPING\r\n"
+
+
+def changes(raw: Raw) -> int:
+    """How many changes the server has counted."""
+    for line in raw.call("INFO", "persistence").split(b"\r\n"):
+        if line.startswith(b"rdb_changes_since_last_save:"):
+            return int(line.split(b":")[1])
+    raise AssertionError("no rdb_changes_since_last_save")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_commands_make_the_same_events_and_changes(server, valkey, seed):
+    """Events and changes one command after the other, lists that come and go."""
+    (ours, our_ears), (theirs, their_ears) = listen(server, "KEA"), listen(valkey, "KEA")
+    with ours, our_ears, theirs, their_ears:
+        for raw in (ours, theirs):
+            raw.call("CONFIG", "SET", "list-max-listpack-size", -2, "list-compress-depth", 0)
+            raw.call("DEBUG", "QUICKLIST-PACKED-THRESHOLD", "0")
+        commands, history = Commands(seed * 31), []
+        first = changes(ours), changes(theirs)
+        for number in range(COMMANDS // 6):
+            some = no_waiting([commands.next()])
+            if number % 9 == 8:
+                some = [[b"DEL", *commands.random.sample(KEYS, 3)]]
+            compare(ours, theirs, some, history)
+            history += some
+            assert heard(ours, our_ears) == heard(theirs, their_ears), some
+            assert changes(ours) - first[0] == changes(theirs) - first[1], some
+        for raw in (ours, theirs):
+            raw.call("CONFIG", "SET", "notify-keyspace-events", "")

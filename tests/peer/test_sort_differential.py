@@ -7,6 +7,9 @@ import os
 import random
 
 import pytest
+from resp import Raw
+from test_events_differential import heard, listen
+from test_lists_differential import changes
 from test_strings_differential import compare
 
 pytestmark = pytest.mark.peer
@@ -91,6 +94,14 @@ LOOKS = [[b"LRANGE", b"dst", b"0", b"-1"], [b"OBJECT", b"ENCODING", b"dst"], [b"
          [b"LRANGE", b"{a}dst", b"0", b"-1"]]
 
 
+def fill(ours: Raw, theirs: Raw, commands: Commands) -> None:
+    """Make the keys on both."""
+    filled = filling(commands.random)
+    known = {name for name in (b"SADD", b"ZADD", b"HSET") if ours.call("COMMAND", "INFO", name)[0]}
+    filled = [words for words in filled if words[0] in known | {b"RPUSH", b"SET", b"DEL", b"PSETEX"}]
+    compare(ours, theirs, filled, [])
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_random_sorts_get_the_same_bytes(server, valkey, seed):
     with server.raw() as ours, valkey.raw() as theirs:
@@ -98,10 +109,7 @@ def test_random_sorts_get_the_same_bytes(server, valkey, seed):
         for raw in (ours, theirs):
             raw.call("HELLO", 2 + seed % 2)
             raw.call("FLUSHALL")
-        filled = filling(commands.random)
-        known = {name for name in (b"SADD", b"ZADD", b"HSET") if ours.call("COMMAND", "INFO", name)[0]}
-        filled = [words for words in filled if words[0] in known | {b"RPUSH", b"SET", b"DEL", b"PSETEX"}]
-        compare(ours, theirs, filled, [])
+        fill(ours, theirs, commands)
         history: list[list[bytes]] = []
         for batch in range(COMMANDS // BATCH):
             some = [commands.next() for _ in range(BATCH)]
@@ -124,3 +132,19 @@ def test_orders_of_every_shape(server, valkey, count, shape):
             for more in ([], [b"DESC"], [b"ALPHA"], [b"ALPHA", b"DESC"], [b"BY", b"x", b"DESC"]):
                 commands.append([b"SORT", b"l", *limit, *more])
         compare(ours, theirs, commands, [])
+
+
+def test_sorts_make_the_same_events_and_changes(server, valkey):
+    (ours, our_ears), (theirs, their_ears) = listen(server, "KEAm"), listen(valkey, "KEAm")
+    with ours, our_ears, theirs, their_ears:
+        commands = Commands(99)
+        fill(ours, theirs, commands)
+        heard(ours, our_ears), heard(theirs, their_ears)
+        first = changes(ours), changes(theirs)
+        for _ in range(COMMANDS // 10):
+            words = commands.next()
+            compare(ours, theirs, [words], [])
+            assert heard(ours, our_ears) == heard(theirs, their_ears), words
+            assert changes(ours) - first[0] == changes(theirs) - first[1], words
+        for raw in (ours, theirs):
+            raw.call("CONFIG", "SET", "notify-keyspace-events", "")

@@ -1,6 +1,6 @@
 """Random commands of the set family to Slotring and a real Valkey: the same replies, encodings and members.
 
-SLOTRING_TEST_COMMANDS says how many commands a seed has (4000). Members come in any order and random ones are random:
+SLOTRING_DIFFERENTIAL says how many commands a seed has (4000). Members come in any order and random ones are random:
 replies that are lists are compared sorted, and after a random draw both servers get the same sets again.
 """
 
@@ -8,11 +8,12 @@ import os
 import random
 
 import pytest
+from engine import rdbio_probe
 from resp import Error, Raw, Set, encode
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = int(os.environ.get("SLOTRING_TEST_COMMANDS", "4000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "4000"))
 BATCH = 40
 KEYS = [b"s%d" % number for number in range(8)] + [b"{a}1", b"{a}2", b"", b"K" * 300]
 STRING_KEY = b"a-string"
@@ -254,3 +255,113 @@ def test_resp3_has_sets(server, valkey):
             mine, real = ours.call(*words), theirs.call(*words)
             assert type(mine) is type(real), words
             assert isinstance(mine, Set) or words[0] in ("SRANDMEMBER", "SPOP")
+
+
+def without_chance(commands: Commands) -> list[bytes]:
+    """A command after which both servers have the same sets: what SPOP takes is either all or one of one."""
+    while True:
+        words = commands.one_of([commands.change, commands.change, commands.many])()
+        if commands.random.random() < 0.1:
+            words = [b"SPOP", commands.key(), commands.one_of([b"100000", b"0", b"x"])]
+        elif commands.random.random() < 0.1:
+            words = [b"SPOP", b"one"] if commands.random.random() < 0.5 else [b"SADD", b"one", b"x"]
+        if words[0] != b"SRANDMEMBER":
+            return words
+
+
+def changes(raw: Raw) -> int:
+    """How many changes the server has counted."""
+    info = raw.call("INFO", "persistence").decode()
+    return int(info.split("rdb_changes_since_last_save:")[1].split("\r")[0])
+
+
+def test_events_and_changes(server, valkey):
+    commands = Commands(77)
+    raws, ears = [], []
+    for one in (server, valkey):
+        raws.append(one.raw())
+        ears.append(one.raw())
+        raws[-1].call("FLUSHALL")
+        assert raws[-1].call("CONFIG", "SET", "notify-keyspace-events", "KEAmn") == b"OK"
+        ears[-1].call("PSUBSCRIBE", "__key*@*__:*")
+    try:
+        for _ in range(COMMANDS // 5):
+            words = without_chance(commands)
+            told = []
+            for raw, ear in zip(raws, ears, strict=True):
+                before = changes(raw)
+                reply = raw.call(*words)
+                counted = changes(raw) - before
+                raw.call("PUBLISH", "__key@__:end", "")
+                events: list = []
+                while not events or events[-1][2] != b"__key@__:end":
+                    events += ear.replies(1)
+                told.append((plain(words, reply), counted, events))
+            assert told[0] == told[1], words[:12]
+    finally:
+        for raw in (*raws, *ears):
+            raw.call("CONFIG", "SET", "notify-keyspace-events", "") if raw in raws else None
+            raw.close()
+
+
+DUMPED = [range(3), range(-40000, 40000, 5000), [2**40, -(2**62), 5], range(500), ["a", 1, -5, "x" * 60, "70000"],
+          [f"m{n}" for n in range(100)], range(1000), [f"member:{n}" for n in range(300)], ["x" * 70, "", "y" * 20000]]
+
+
+@pytest.mark.parametrize("members", DUMPED, ids=range(len(DUMPED)))
+def test_dumps_are_understood_by_both(server, valkey, members):
+    with server.raw() as ours, valkey.raw() as theirs:
+        dumps = []
+        for raw in (ours, theirs):
+            raw.call("FLUSHALL")
+            for name, value in (("intset-entries", 512), ("listpack-entries", 128), ("listpack-value", 64)):
+                raw.call("CONFIG", "SET", "set-max-" + name, value)
+            for member in members:
+                raw.call("SADD", "s", member)
+            dumps.append(raw.call("DUMP", "s"))
+        known = sorted(str(member).encode() for member in members)
+        for limit in (512, 2):
+            for raw in (ours, theirs):
+                raw.call("CONFIG", "SET", "set-max-intset-entries", limit)
+                raw.call("CONFIG", "SET", "set-max-listpack-entries", limit // 4 or 2)
+            for dump in dumps:
+                encodings = []
+                for raw in (ours, theirs):
+                    assert raw.call("RESTORE", "copy", 0, dump, "REPLACE") == b"OK"
+                    assert sorted(raw.call("SMEMBERS", "copy")) == known
+                    encodings.append(encoding(raw, "copy"))
+                assert encodings[0] == encodings[1]
+
+
+def signed(payload: bytes) -> bytes:
+    """A payload of DUMP with its check sum made right."""
+    body = payload[:-8]
+    return body + rdbio_probe.crc(body).to_bytes(8, "little")
+
+
+def test_forged_dumps(server, slotring_only):
+    rng = random.Random(5)
+    with server.raw() as raw:
+        raw.call("FLUSHALL")
+        raw.call("CONFIG", "SET", "rdbcompression", "no")
+        accepted = 0
+        for turn in range(max(3000, COMMANDS // 2)):
+            if turn % 50 == 0:
+                raw.call("DEL", "s")
+                raw.call("SADD", "s", *[str(member) for member in DUMPED[turn // 50 % len(DUMPED)]][:200])
+                dump = raw.call("DUMP", "s")
+            forged = bytearray(dump)
+            for _ in range(rng.randint(1, 3)):
+                forged[rng.randrange(min(len(forged) - 10, rng.choice([12, 10**6])))] = rng.choice(
+                    [rng.randrange(256), 0, 255, 0x80, 0x81, 0xC3])
+            if rng.random() < 0.1:
+                del forged[rng.randrange(len(forged) - 10):-10]
+            reply = raw.call("RESTORE", "forged", 0, signed(bytes(forged)), "REPLACE")
+            if reply == b"OK" and raw.call("TYPE", "forged") == b"set":
+                accepted += 1
+                members = raw.call("SMEMBERS", "forged")
+                assert len(members) == raw.call("SCARD", "forged") == len(set(members))
+                raw.call("SPOP", "forged", rng.randrange(300))
+            else:
+                raw.call("DEL", "forged")
+        assert accepted

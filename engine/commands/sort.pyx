@@ -10,6 +10,7 @@ from engine.defs cimport *
 from engine.command cimport Ctx, Arg, arg_is, register, commands
 from engine.commands.keys cimport int_arg
 from engine.events cimport *
+from engine.hash cimport hash_get
 from engine.keyspace cimport *
 from engine.multikey cimport KEY_BATCH, keys_batch
 from engine.numbers cimport parse_i64
@@ -262,12 +263,7 @@ cdef i64 batch_value(Ctx* c, Batch* b, i64 i, Item* it, Pattern* p, const char**
         return -1
     if p.kind == GET_STRING:
         return -1 if entry_type(e) != TYPE_STRING else <i64>string_value(e, b.tmp, text)
-    return -1 if entry_type(e) != TYPE_HASH else field_value(c, e, p.field, p.field_n, b.tmp, text)
-
-
-cdef i64 field_value(Ctx* c, Entry* e, const char* f, size_t n, char* tmp, const char** text) noexcept nogil:
-    """A hash's field: *text and its length, or -1."""
-    return -1
+    return -1 if entry_type(e) != TYPE_HASH else hash_get(e, c.now_ms, p.field, p.field_n, b.tmp, text)
 
 
 # ---- order

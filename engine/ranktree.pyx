@@ -443,6 +443,10 @@ cdef u8* tree_remove_at(Arena* a, RankTree* t, u32 rank) noexcept nogil:
     if rank == 0:
         l = t.first
         descend_edge(t, False, &path)
+    elif t.count - rank <= t.last.n:
+        l = t.last
+        descend_edge(t, True, &path)
+        rank = l.n - (t.count - rank)
     else:
         l = descend_rank(t, &rank, &path)
     item = l.pairs[rank].item

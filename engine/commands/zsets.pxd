@@ -1,0 +1,13 @@
+# What the families of sorted sets and geo share.
+from engine.defs cimport *
+from engine.command cimport Arg, Ctx
+from engine.store cimport Entry, Key
+from engine.zset cimport Z
+
+cdef bint zset_read(Ctx* c, Key* k, Z* z) noexcept nogil       # False: it is missing (wrong: replied)
+cdef Entry* zset_write(Ctx* c, Key* k, Z* z, bint* wrong) noexcept nogil
+cdef bint long_arg(Ctx* c, Arg* a, i64* v) noexcept nogil
+cdef bint least_arg(Ctx* c, Arg* a, i64* v, i64 least, const char* message) noexcept nogil
+cdef bint double_arg(Ctx* c, Arg* a, double* v, const char* message) noexcept nogil
+# makes z (not empty) the value of a key that was looked up, or deletes what is there where z is empty; event, reply
+cdef void store_result(Ctx* c, Key* dst, Z* z, const char* event) noexcept nogil

@@ -24,7 +24,8 @@ SCORES = [b"0", b"1", b"-1", b"2.5", b"inf", b"-inf", b"+inf", b"1e3", b"0.1", b
 NO_SCORES = [b"", b"abc", b" 1", b"1 ", b"0x10", b"nan", b"1e400", b"(1", b"1_0", b"2e-324"]
 INTEGERS = [b"0", b"1", b"-1", b"2", b"-3", b"9223372036854775807", b"-9223372036854775808"]
 NO_INTEGERS = [b"", b"abc", b"1.5", b"9223372036854775808", b" 1", b"+1"]
-MEMBERS = [b"%c" % letter for letter in range(97, 117)] + [b"%d" % n for n in range(-3, 12)] + [b"", b"M" * 25, b"a" * 300]
+MEMBERS = [b"%c" % letter for letter in range(97, 117)] + [b"%d" % n for n in range(-3, 12)]
+MEMBERS += [b"", b"M" * 25, b"a" * 300]
 
 
 class Commands:
@@ -161,7 +162,8 @@ class Commands:
         return [name, b"0.001", *words] if name == b"BZMPOP" else [name, *words]
 
     def algebra(self) -> list[bytes]:
-        name = self.one_of([b"ZUNION", b"ZINTER", b"ZDIFF", b"ZUNIONSTORE", b"ZINTERSTORE", b"ZDIFFSTORE", b"ZINTERCARD"])
+        name = self.one_of([b"ZUNION", b"ZINTER", b"ZDIFF", b"ZUNIONSTORE", b"ZINTERSTORE", b"ZDIFFSTORE",
+                            b"ZINTERCARD"])
         keys = [self.one_of([*ZSETS, *ZSETS, *SETS, LEX, b"missing"]) for _ in range(self.random.randint(1, 4))]
         if self.random.random() < 0.03:
             keys.append(STRING)

@@ -11,7 +11,7 @@ cdef int write_double(char* buf, double v) noexcept nogil              # no term
 # (v: an infinity) or too small (v: 0).
 cdef size_t scan_double(const char* p, size_t n, double* v, bint* outside) noexcept nogil
 cdef bint read_double(const char* p, size_t n, double* v) noexcept nogil   # all of it, in range
-cdef int write_digits(char* buf, double v) noexcept nogil              # write_double of what is no integer, not 0, finite
+cdef int write_digits(char* buf, double v) noexcept nogil        # write_double of what is finite and no integer
 
 
 cdef inline bint double_integer(double v, i64* out) noexcept nogil:

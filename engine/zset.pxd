@@ -1,6 +1,6 @@
 # A sorted set's storage. Small: a listpack of member, score, member, score … in order, scores as integers where
-# whole, else as text. Large (ENC_SKIPLIST to OBJECT ENCODING): a Zset block with a table of members, whose items
-# carry their score, and the rank tree that orders the same items. A set becomes large when it outgrows
+# they are whole, else as text. Large (ENC_SKIPLIST to OBJECT ENCODING): a Zset block with a table of members, whose
+# items carry their score, and the rank tree that orders the same items. A set becomes large when it outgrows
 # zset-max-listpack-entries or -value, and small again only where a command builds it anew.
 #
 # Code works on a Z, a handle; what changes a set may move its value, and `z_keep` writes the address back to the entry.

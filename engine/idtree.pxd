@@ -37,7 +37,7 @@ cdef struct IdPos:                 # a place in the tree; dies with any change t
 ctypedef void (*id_free_fn)(Arena* a, void* v) noexcept nogil
 
 cdef void** idtree_find(IdTree* t, u128 id_) noexcept nogil                # the pointer's place, or NULL
-cdef bint idtree_add(Arena* a, IdTree* t, u128 id_, void* v) noexcept nogil     # False: it is there, nothing changed
+cdef bint idtree_add(Arena* a, IdTree* t, u128 id_, void* v) noexcept nogil    # False: it is there already
 cdef void* idtree_remove(Arena* a, IdTree* t, u128 id_) noexcept nogil     # the pointer, or NULL: there is none
 cdef bint idtree_ge(IdTree* t, u128 id_, IdPos* p) noexcept nogil          # the first at or after id
 cdef bint idtree_le(IdTree* t, u128 id_, IdPos* p) noexcept nogil          # the last at or before id

@@ -1,5 +1,5 @@
-# Consumer groups of a stream: groups and consumers in the order of their names, and the entries that were delivered and
-# not acknowledged yet. Such an entry is one Pending block, known by its id to the group and to the consumer that has it.
+# Consumer groups of a stream: groups and consumers in the order of their names, and the entries that were delivered
+# and not acknowledged yet. Such an entry is one Pending block, known by its id to the group and to its consumer.
 from engine.defs cimport *
 from engine.arena cimport Arena
 from engine.idtree cimport *
@@ -31,10 +31,12 @@ cdef struct Pending:
     Consumer* consumer
 
 cdef Group* group_find(Stream* s, const char* p, size_t n) noexcept nogil
-cdef Group* group_new(Arena* a, Stream* s, const char* p, size_t n, u128 last, i64 read) noexcept nogil   # NULL: is there
+# NULL: there is one of that name
+cdef Group* group_new(Arena* a, Stream* s, const char* p, size_t n, u128 last, i64 read) noexcept nogil
 cdef void group_delete(Arena* a, Stream* s, Group* g) noexcept nogil
 cdef Consumer* consumer_find(Group* g, const char* p, size_t n) noexcept nogil
-cdef Consumer* consumer_new(Arena* a, Group* g, const char* p, size_t n, i64 now_ms) noexcept nogil       # NULL: is there
+# NULL: there is one of that name
+cdef Consumer* consumer_new(Arena* a, Group* g, const char* p, size_t n, i64 now_ms) noexcept nogil
 cdef void consumer_delete(Arena* a, Group* g, Consumer* consumer) noexcept nogil      # with all that it has
 cdef Pending* pending_find(Group* g, u128 id_) noexcept nogil
 cdef Pending* pending_new(Arena* a, Group* g, u128 id_, i64 now_ms) noexcept nogil    # nobody's yet

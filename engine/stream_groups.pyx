@@ -103,7 +103,7 @@ cdef bint tombs_after(Stream* s, u128 id_) noexcept nogil:
 
 
 cdef i64 read_before(Stream* s, u128 id_) noexcept nogil:
-    """How many entries had been added when the one with this id was; told only where nothing deleted may lie between."""
+    """How many entries had been added when the one with this id was, where nothing deleted may lie between."""
     if s.added == 0:
         return 0
     if s.length == 0 and id_ <= last_id(s):

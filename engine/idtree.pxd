@@ -38,14 +38,14 @@ ctypedef void (*id_free_fn)(Arena* a, void* v) noexcept nogil
 
 cdef void** idtree_find(IdTree* t, u128 id_) noexcept nogil                # the pointer's place, or NULL
 cdef bint idtree_add(Arena* a, IdTree* t, u128 id_, void* v) noexcept nogil    # False: it is there already
-cdef void* idtree_remove(Arena* a, IdTree* t, u128 id_) noexcept nogil     # the pointer, or NULL: there is none
+cdef void* idtree_remove(Arena* a, IdTree* t, u128 id_) noexcept nogil     # the pointer, or NULL
 cdef bint idtree_ge(IdTree* t, u128 id_, IdPos* p) noexcept nogil          # the first at or after id
 cdef bint idtree_le(IdTree* t, u128 id_, IdPos* p) noexcept nogil          # the last at or before id
 cdef bint idtree_next(IdPos* p) noexcept nogil
 cdef bint idtree_prev(IdPos* p) noexcept nogil
 # frees entries from the end (fn, if not NULL, what they point to) and nodes, about *budget blocks; True: all is gone
 cdef bint idtree_free(Arena* a, IdTree* t, id_free_fn fn, i64* budget) noexcept nogil
-cdef u64 idtree_bytes(IdTree* t) noexcept nogil                            # of its nodes; estimated where there are many
+cdef u64 idtree_bytes(IdTree* t) noexcept nogil                           # of its nodes; estimated if they are many
 
 
 cdef inline u128 id_of(u64 ms, u64 seq) noexcept nogil:

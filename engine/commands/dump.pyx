@@ -1,6 +1,8 @@
 # slotring: data plane
 """DUMP and RESTORE. A payload is a type byte, the value in RDB's form, 2 bytes of RDB version and 8 of CRC64, the two
 little endian. Strings are read and written here, other types by their families (type_ops, load_ops)."""
+import engine.oldrdb  # its load_ops
+
 from engine.defs cimport *
 from engine.store cimport *
 from engine.command cimport Ctx, Arg, arg_is, register

@@ -146,6 +146,98 @@ def test_errors(server, valkey):
         same(ours, theirs, "PEXPIRETIME", "h")
 
 
+# ---- forms of older servers
+
+
+def ziplist(items: list[bytes | int]) -> bytes:
+    """As Redis 2.4 to 6 wrote it; integers in the smallest form."""
+    body, before = b"", 0
+    offset = 10
+    for item in items:
+        offset = 10 + len(body)
+        entry = bytes([before]) if before < 254 else b"\xfe" + before.to_bytes(4, "little")
+        if isinstance(item, bytes):
+            size = len(item)
+            entry += (bytes([size]) if size < 64 else (0x4000 | size).to_bytes(2, "big") if size < 16384
+                      else b"\x80" + size.to_bytes(4, "big")) + item
+        elif 0 <= item <= 12:
+            entry += bytes([0xF1 + item])
+        else:
+            code, width = next((code, width) for code, width in
+                               ((0xFE, 1), (0xC0, 2), (0xF0, 3), (0xD0, 4), (0xE0, 8))
+                               if -(1 << (8 * width - 1)) <= item < 1 << (8 * width - 1))
+            entry += bytes([code]) + item.to_bytes(width, "little", signed=True)
+        body += entry
+        before = len(entry)
+    head = (11 + len(body)).to_bytes(4, "little") + offset.to_bytes(4, "little")
+    return head + min(len(items), 65535).to_bytes(2, "little") + body + b"\xff"
+
+
+def zipmap(pairs: list[tuple[bytes, bytes]]) -> bytes:
+    def length(item: bytes) -> bytes:
+        return bytes([len(item)]) if len(item) < 254 else b"\xfe" + len(item).to_bytes(4, "little")
+
+    body = b"".join(length(field) + field + length(value) + b"\x02" + value + b"??" for field, value in pairs)
+    return bytes([min(len(pairs), 254)]) + body + b"\xff"
+
+
+def old_payloads(rng: random.Random, count: int) -> dict[str, bytes]:
+    def number_or_text() -> bytes | int:
+        return rng.choice((rng.randrange(13), -1, rng.randrange(-(1 << rng.randrange(1, 63)), 1 << 40), some_text(rng),
+                           b"long" * 80, b"x" * 250, b"y" * rng.choice((63, 64, 16384))))
+
+    def text(data: bytes) -> bytes:
+        return rdbio_probe.write([data])
+
+    def signed(kind: int, body: bytes) -> bytes:
+        body = bytes([kind]) + body + b"\x06\x00"
+        return body + rdbio_probe.crc(body).to_bytes(8, "little")
+
+    names = distinct(rng, count)
+    scores = [rng.choice((3, 1.5, -2, 1e300)) for _ in names]
+    scored: list = []
+    for score, name in sorted(zip(scores, names, strict=True)):
+        scored += [name, score if isinstance(score, int) else b"%r" % score]
+    lists = [ziplist([number_or_text() for _ in range(count)]) for _ in range(3)]
+    empty = ziplist([])
+    return {
+        "list": signed(10, text(lists[0])),
+        "quicklist": signed(14, rdbio_probe.write([("length", 4)]) + text(empty) + b"".join(map(text, lists))),
+        "zset": signed(12, text(ziplist(scored))),
+        "hash": signed(13, text(ziplist([item for name in names for item in (name, number_or_text())]))),
+        "zipmap": signed(9, text(zipmap([(name, some_text(rng)) for name in names]))),
+        "empty list": signed(10, text(empty)),
+        "empty hash": signed(13, text(empty)),
+        "empty zipmap": signed(9, text(zipmap([]))),
+        "odd hash": signed(13, text(ziplist([b"a", b"b", b"c"]))),
+        "double hash": signed(13, text(ziplist([b"a", b"b", b"a", b"b"]))),
+        "double zipmap": signed(9, text(zipmap([(b"a", b"b"), (b"a", b"b")]))),
+    }
+
+
+OLD_KINDS = list(old_payloads(random.Random(0), 3))
+
+
+@pytest.mark.parametrize("kind", OLD_KINDS)
+def test_forms_of_older_servers(server, valkey, kind):
+    rng = random.Random(kind)
+    with server.raw() as ours, valkey.raw() as theirs:
+        for raw in (ours, theirs):
+            raw.call("FLUSHALL")
+        for count in (1, 2, 30, 30, 200, 600):
+            payload = old_payloads(rng, count)[kind]
+            if kind == "zset" and isinstance(ours.call("ZADD", "probe", "1", "a"), Error):
+                pytest.skip("ZADD is not there yet")
+            same(ours, theirs, "RESTORE", "t", "0", payload, "REPLACE")
+            same(ours, theirs, "DEBUG", "DIGEST-VALUE", "t")
+            if kind != "list":                 # Valkey leaves a short one of these a quicklist
+                same(ours, theirs, "OBJECT", "ENCODING", "t")
+            for _ in range(MUTATIONS // 60):
+                damaged = mutated(rng, payload)
+                assert restored_soon(ours, damaged) in (b"OK", "ERR Bad data format")
+                ours.call("DEBUG", "DIGEST-VALUE", "m")
+
+
 def mutated(rng: random.Random, payload: bytes) -> bytes:
     """A payload with some damage, its checksum right again."""
     body = bytearray(payload[:-10])
@@ -176,6 +268,18 @@ USES = {
 }
 
 
+def restored_soon(raw: Raw, payload: bytes) -> object:
+    """RESTORE's reply. It may be slow once, when the machine is busy with something else."""
+    took = 0.0
+    for _ in range(4):
+        start = time.monotonic()
+        reply = raw.call("RESTORE", "m", "0", payload, "REPLACE")
+        took = time.monotonic() - start
+        if took < SLOW_S:
+            return reply
+    raise AssertionError(f"{took} s for {payload!r}")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_payloads(server, kind):
     rng = random.Random(f"damage {kind}")
@@ -186,10 +290,7 @@ def test_damaged_payloads(server, kind):
             payload = ours.call("DUMP", "k")
             for _ in range(MUTATIONS // 6 if round_ < 4 else MUTATIONS // 30):
                 damaged = mutated(rng, payload)
-                start = time.monotonic()
-                reply = ours.call("RESTORE", "m", "0", damaged, "REPLACE")
-                took = time.monotonic() - start
-                assert took < SLOW_S, (took, damaged)
+                reply = restored_soon(ours, damaged)
                 if isinstance(reply, Error):
                     assert reply in ("ERR Bad data format",), reply
                     continue

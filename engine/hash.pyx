@@ -58,7 +58,8 @@ cdef i64 hash_next_expire(Entry* e) noexcept nogil:
 cdef void expiring_changed(Key* k, int delta, i64 when_ms) noexcept nogil:
     """The number of fields with an expiry changed by delta; when_ms: one of them expires then; -1: none is new."""
     cdef Hash* h
-    if not k.entry.flags & E_FIELDS:
+    cdef bint first = not k.entry.flags & E_FIELDS
+    if first:
         resize_block(k, True)
     h = hash_of(k.entry)
     h.expiring += <u32>delta
@@ -68,7 +69,7 @@ cdef void expiring_changed(Key* k, int delta, i64 when_ms) noexcept nogil:
     elif when_ms >= 0:
         if h.cursor and when_ms < h.mark:
             h.mark = when_ms
-        if when_ms < h.next_due:
+        if when_ms < h.next_due or first:
             h.next_due = when_ms
             entry_set_fields(k, True, hash_next_expire(k.entry))
 
@@ -548,7 +549,7 @@ cdef u64 load_cell(Arena* a, RdbIn* in_, bint expiring) noexcept nogil:
 
 
 cdef void* load_fields(Arena* a, RdbIn* in_, int rdb_type, int* enc, u32* flags, i64 now_ms) noexcept nogil:
-    """HASH and HASH_2."""
+    """HASH and HASH_2; fields that have expired at now_ms are left out."""
     cdef bint expiring = rdb_type == RDB_TYPE_HASH_2
     cdef u64 count = rdb_in_length(in_), hash, cell
     cdef Hash* h = table_block(a, expiring)

@@ -49,7 +49,7 @@ class Ticker:
         if paused:
             return
         now_ms = time.time_ns() // 1_000_000
-        if conf.get("active_expire"):
+        if conf.get("active_expire") and not conf.get("paused") and not conf.get("import_mode"):
             effort = self.config.get_value("active-expire-effort") - 1
             percent = EXPIRE_CPU_PERCENT + EXPIRE_CPU_STEP * effort
             budget_us = int(self.period_s() * percent * 10_000)

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+SERVER_OPTIONS = ["--enable-debug-command", "yes"]
+
 
 def wait_for(condition, seconds=5.0):
     end = time.monotonic() + seconds
@@ -43,7 +45,7 @@ def test_an_expired_field_is_gone_at_its_instant(client):
 def test_the_last_field_takes_the_key_along(client):
     call = client.execute_command
     before = info(client, "expired_fields")
-    call("HSETEX", "h", "PX", "30", "FIELDS", "3", "a", "1", "b", "2", "c", "3")
+    call("HSETEX", "h", "PX", "100", "FIELDS", "3", "a", "1", "b", "2", "c", "3")
     assert info(client, "db0")["keys_with_volatile_items"] == 1
     wait_for(lambda: call("EXISTS", "h") == 0)
     assert info(client, "expired_fields") - before == 3
@@ -142,6 +144,38 @@ def test_dump_and_restore(client):
         assert flat(client.hgetall(key)) == flat(client.hgetall(key + "2"))
         assert call("OBJECT", "ENCODING", key) == call("OBJECT", "ENCODING", key + "2")
     assert call("HTTL", "expiring2", "FIELDS", "3", "a", "b", "c") == [1000, 1000, -1]
+
+
+def test_restored_fields_may_have_expired(server):
+    with server.raw() as raw:
+        raw.call("FLUSHALL")
+        raw.call("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        raw.call("HSETEX", "h", "PX", "1", "FIELDS", "3", "a", "1", "b", "2", "c", "3")
+        time.sleep(0.01)
+        payload = raw.call("DUMP", "h")
+        raw.call("DEL", "h")
+        assert raw.call("RESTORE", "h", "0", payload) == b"OK"
+        assert raw.call("HLEN", "h") == 3
+        assert raw.call("HGETALL", "h") == []
+        assert raw.call("HRANDFIELD", "h") is None
+        assert raw.call("HRANDFIELD", "h", "5") == []
+        assert raw.call("HSCAN", "h", "0") == [b"0", []]
+        raw.call("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+        wait_for(lambda: raw.call("EXISTS", "h") == 0)
+
+
+def test_times_at_the_end_of_the_range(client):
+    call = client.execute_command
+    names = [f"f{i}" for i in range(128)]
+    call("HSET", "h", *[word for name in names for word in (name, "v")])
+    last = 2**63 - 1
+    for at in (last, last - 1, last - 8191):
+        assert set(call("HPEXPIREAT", "h", at, "FIELDS", "128", *names)) == {1}
+        assert info(client, "db0")["keys_with_volatile_items"] == 1
+        assert set(call("HPEXPIRETIME", "h", "FIELDS", "128", *names)) == {at}
+    time.sleep(0.3)
+    assert call("HLEN", "h") == 128
+    assert call("HDEL", "h", *names) == 128
 
 
 def test_random_fields_are_fair(client):

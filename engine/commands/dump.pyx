@@ -146,7 +146,8 @@ cdef Entry* load_entry(Ctx* c, RdbIn* in_, int rdb_type, bint with_expire) noexc
     cdef void* value = NULL
     cdef Entry* e
     if load_ops[rdb_type].load != NULL:
-        value = load_ops[rdb_type].load(&c.key.part.arena, in_, rdb_type, &enc, &flags, c.now_ms)
+        value = load_ops[rdb_type].load(&c.key.part.arena, in_, rdb_type, &enc, &flags, 0)   # 0: fields that
+        # have expired are kept
     if value == NULL:
         return NULL
     e = entry_new(c.key.part, c.key.ptr, c.key.len, sizeof(void*), <u32>load_ops[rdb_type].type_ | (<u32>enc << 4),

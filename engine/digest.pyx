@@ -9,6 +9,7 @@ from engine.hashing cimport hash_bytes, key_slot, SLOTS
 from engine.lock cimport lock, unlock
 from engine.reply cimport write_i64
 from engine.store cimport *
+from engine.stream cimport stream_pieces
 
 cdef extern from * nogil:
     u32 bswap32 "__builtin_bswap32"(u32)
@@ -149,6 +150,10 @@ cdef bint mix_element(void* arg, Element* el) noexcept nogil:
     return True
 
 
+cdef void mix_piece(void* arg, const char* p, size_t n) noexcept nogil:
+    mix_in(<Digest*>arg, p, n)
+
+
 cdef void mix_entry(Digest* d, Entry* e) noexcept nogil:
     """An entry's type, value, and whether it has an expiry."""
     cdef Mixing m
@@ -160,6 +165,8 @@ cdef void mix_entry(Digest* d, Entry* e) noexcept nogil:
         mix_in(d, tmp, write_i64(tmp, v))
     elif entry_type(e) == TYPE_STRING:
         mix_in(d, entry_value(e), entry_vlen(e))
+    elif entry_type(e) == TYPE_STREAM:
+        stream_pieces(e, mix_piece, d)
     elif type_ops[entry_type(e)].walk != NULL:
         m.d = d
         m.type_ = entry_type(e)

@@ -9,6 +9,8 @@ from resp import Error
 
 pytestmark = pytest.mark.peer
 
+SERVER_OPTIONS = ["--enable-debug-command", "yes"]
+VALKEY_OPTIONS = ["--enable-debug-command", "yes"]
 COMMANDS = int(os.environ.get("SLOTRING_STREAM_COMMANDS", "3000"))
 BATCH = 50
 SLACK_MS = 20000  # how far times that both servers count from their own clocks may lie apart
@@ -255,6 +257,8 @@ def same_bytes(ours, theirs) -> None:
         if not ours.call("EXISTS", key):
             continue
         dumps = [raw.call("DUMP", key) for raw in (ours, theirs)]
+        digests = [raw.call("DEBUG", "DIGEST-VALUE", key) for raw in (ours, theirs)]
+        assert digests[0] == digests[1] and not isinstance(digests[0], Error), key
         if ours.call("XINFO", "GROUPS", key) == []:
             assert dumps[0][:-10] == dumps[1][:-10], key
         for raw, dump in ((ours, dumps[1]), (theirs, dumps[0])):

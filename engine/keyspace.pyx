@@ -100,6 +100,8 @@ cdef void key_put(Ctx* c, Key* k, Entry* e) noexcept nogil:
         k.table.next_expire = 0
     if had or e.flags & E_EXPIRE:
         table_expiry_changed(k, had, e.flags & E_EXPIRE, entry_expire(e))
+    if entry_type(old) != entry_type(e):
+        key_ready(c, k)                # XREADGROUP wants to know
     entry_free(k.part, old)
 
 

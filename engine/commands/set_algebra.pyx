@@ -383,7 +383,7 @@ ALL = "O(N), N members of all sets together"
 
 register("sinter", -2, "readonly", (1, -1, 1), cmd_sinter, about(
     "1.0.0", "Lists the members that all sets have.", "read slow", SMALLEST, **READ))
-row_keynum(register("sintercard", -3, "readonly", (0, 0, 0), cmd_sintercard, about(
+row_keynum(register("sintercard", -3, "readonly movablekeys", (0, 0, 0), cmd_sintercard, about(
     "7.0.0", "Counts the members that all sets have.", "read slow", SMALLEST, key_flags=["RO access"])), 1, 2, 1)
 register("sinterstore", -3, "write denyoom", (1, -1, 1), cmd_sinterstore, about(
     "1.0.0", "Stores the members that all sets have.", "write slow", SMALLEST, **STORE))

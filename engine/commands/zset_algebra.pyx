@@ -18,6 +18,12 @@ from engine.store cimport *
 from engine.zset cimport *
 from engine.commands.zsets import about
 
+cdef extern from *:
+    """
+    #pragma GCC optimize ("fp-contract=off")
+    """
+    # no fused multiply-add: the last digit would differ from Valkey's
+
 cdef extern from "<math.h>" nogil:
     bint isnan(double)
 

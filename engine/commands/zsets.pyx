@@ -130,14 +130,16 @@ cdef bint zadd_conflict(Ctx* c, u32 flags, i64 left) noexcept nogil:
     return True
 
 
-cdef void zadd_pairs(Ctx* c, Entry* e, Z* z, i64 at, double* scores, u32 flags, bint ch) noexcept nogil:
-    """Add the pairs from argv[at] on to a set that is there; events and reply."""
-    cdef i64 n = (c.argc - at) // 2, i, added = 0, updated = 0
+cdef void zadd_pairs(Ctx* c, Entry* e, Z* z, i64 at, i64 step, double* scores, u32 flags, bint ch) noexcept nogil:
+    """Add the members argv[at + step - 1], argv[at + 2 * step - 1], … to a set that is there; events and reply."""
+    cdef i64 n = (c.argc - at) // step, i, added = 0, updated = 0
     cdef u32 out = 0
     cdef double now = 0
     cdef bint nan = False
+    cdef Arg* a = &c.argv[at + step - 1]
     for i in range(n):
-        out = z_add(z, scores[i], c.argv[at + 2 * i + 1].ptr, c.argv[at + 2 * i + 1].len, flags, &now)
+        out = z_add(z, scores[i], a.ptr, a.len, flags, &now)
+        a += step
         if out & ZOUT_NAN:
             nan = True
             break
@@ -158,14 +160,37 @@ cdef void zadd_pairs(Ctx* c, Entry* e, Z* z, i64 at, double* scores, u32 flags, 
         reply_double(c.out, c.resp, now)
 
 
+cdef void zadd_scored(Ctx* c, i64 at, i64 step, double* scores, u32 flags, bint ch) noexcept nogil:
+    cdef i64 n = (c.argc - at) // step, i
+    cdef size_t longest = 0
+    cdef bint wrong
+    cdef Z z
+    cdef Entry* e
+    for i in range(n):
+        if c.argv[at + step * i + step - 1].len > longest:
+            longest = c.argv[at + step * i + step - 1].len
+    e = zset_write(c, &c.key, &z, &wrong)
+    if wrong:
+        return
+    if e != NULL:
+        z_expect(&z, <u64>n, longest)
+    elif flags & ZIN_XX:
+        if flags & ZIN_INCR:
+            reply_null(c.out, c.resp)
+        else:
+            reply_int(c.out, 0)
+        return
+    else:
+        z_new(&z, &c.key.part.arena, <u64>n, longest)
+        e = key_put_value(c, &c.key, TYPE_ZSET, z.enc, z.v)
+    zadd_pairs(c, e, &z, at, step, scores, flags, ch)
+
+
 cdef void zadd_generic(Ctx* c, u32 flags) noexcept nogil:
     cdef double small[SCORES_SMALL]
     cdef double* scores = small
     cdef i64 at = 2, n, i
-    cdef bint ch, wrong
-    cdef size_t longest = 0
-    cdef Entry* e
-    cdef Z z
+    cdef bint ch
     flags |= zadd_options(c, &at, &ch)
     if zadd_conflict(c, flags, c.argc - at):
         return
@@ -177,22 +202,8 @@ cdef void zadd_generic(Ctx* c, u32 flags) noexcept nogil:
     for i in range(n):
         if not double_arg(c, &c.argv[at + 2 * i], &scores[i], NULL):
             break
-        if c.argv[at + 2 * i + 1].len > longest:
-            longest = c.argv[at + 2 * i + 1].len
     else:
-        e = zset_write(c, &c.key, &z, &wrong)
-        if e != NULL:
-            z_expect(&z, <u64>n, longest)
-            zadd_pairs(c, e, &z, at, scores, flags, ch)
-        elif not wrong and flags & ZIN_XX:
-            if flags & ZIN_INCR:
-                reply_null(c.out, c.resp)
-            else:
-                reply_int(c.out, 0)
-        elif not wrong:
-            z_new(&z, &c.key.part.arena, <u64>n, longest)
-            e = key_put_value(c, &c.key, TYPE_ZSET, z.enc, z.v)
-            zadd_pairs(c, e, &z, at, scores, flags, ch)
+        zadd_scored(c, at, 2, scores, flags, ch)
     if scores != small:
         free(scores)
 

@@ -317,6 +317,9 @@ cdef void look(Search* s, Found* f) noexcept nogil:
             start += 1
 
 
+ctypedef int (*cmp_fn)(const void* a, const void* b) noexcept nogil
+
+
 cdef int nearer(const void* a, const void* b) noexcept nogil:
     cdef double x = (<Point*>a).dist, y = (<Point*>b).dist
     return (x > y) - (x < y)
@@ -324,6 +327,90 @@ cdef int nearer(const void* a, const void* b) noexcept nogil:
 
 cdef int farther(const void* a, const void* b) noexcept nogil:
     return nearer(b, a)
+
+
+cdef inline void swap(Point* a, Point* b) noexcept nogil:
+    cdef Point t = a[0]
+    a[0] = b[0]
+    b[0] = t
+
+
+cdef inline Point* median(Point* a, Point* b, Point* c, cmp_fn cmp) noexcept nogil:
+    if cmp(a, b) < 0:
+        if cmp(b, c) < 0:
+            return b
+        return c if cmp(a, c) < 0 else a
+    if cmp(b, c) > 0:
+        return b
+    return a if cmp(a, c) < 0 else c
+
+
+cdef Point* pivot(Point* a, i64 n, cmp_fn cmp) noexcept nogil:
+    cdef Point* low = a
+    cdef Point* middle = a + n // 2
+    cdef Point* high = a + n - 1
+    cdef i64 d = n // 8
+    if n == 7:
+        return middle
+    if n > 40:
+        low = median(low, low + d, low + 2 * d, cmp)
+        middle = median(middle - d, middle, middle + d, cmp)
+        high = median(high - 2 * d, high - d, high, cmp)
+    return median(low, middle, high, cmp)
+
+
+cdef void sort_some(Point* a, i64 n, i64 wanted, cmp_fn cmp) noexcept nogil:
+    """Bring the first `wanted` of n points into their order: the quicksort of Bentley and McIlroy, which leaves parts
+    that are not wanted alone. Points that are equally far come in the order that Valkey's gives them."""
+    cdef i64 pa, pb, pc, pd, r, i
+    cdef int order
+    while wanted > 0:
+        if n < 7:
+            for pa in range(1, n):
+                pb = pa
+                while pb > 0 and cmp(&a[pb - 1], &a[pb]) > 0:
+                    swap(&a[pb], &a[pb - 1])
+                    pb -= 1
+            return
+        swap(a, pivot(a, n, cmp))
+        pa = pb = 1                        # equal ones are gathered at both ends
+        pc = pd = n - 1
+        while True:
+            while pb <= pc:
+                order = cmp(&a[pb], a)
+                if order > 0:
+                    break
+                if order == 0:
+                    swap(&a[pa], &a[pb])
+                    pa += 1
+                pb += 1
+            while pb <= pc:
+                order = cmp(&a[pc], a)
+                if order < 0:
+                    break
+                if order == 0:
+                    swap(&a[pc], &a[pd])
+                    pd -= 1
+                pc -= 1
+            if pb > pc:
+                break
+            swap(&a[pb], &a[pc])
+            pb += 1
+            pc -= 1
+        r = pa if pa < pb - pa else pb - pa
+        for i in range(r):
+            swap(&a[i], &a[pb - r + i])
+        r = pd - pc if pd - pc < n - 1 - pd else n - 1 - pd
+        for i in range(r):
+            swap(&a[pb + i], &a[n - r + i])
+        if pb - pa > 1:
+            sort_some(a, pb - pa, wanted, cmp)
+        r = pd - pc
+        if r <= 1:
+            return
+        a += n - r
+        wanted -= n - r
+        n = r
 
 
 cdef inline const char* name_of(Point* p) noexcept nogil:
@@ -412,15 +499,20 @@ cdef void store_found(Search* s, Found* f, u64 n) noexcept nogil:
 cdef void answer(Search* s) noexcept nogil:
     cdef Found f
     cdef u64 n
+    cdef cmp_fn cmp
     f.points = NULL
     f.n = f.room = 0
     if s.z.v != NULL:
         if s.count and s.sort == SORT_NONE and not s.any_:
             s.sort = SORT_ASC
         look(s, &f)
-        if s.sort != SORT_NONE and f.n:
-            qsort(f.points, f.n, sizeof(Point), nearer if s.sort == SORT_ASC else farther)
     n = f.n if s.count == 0 or f.n < <u64>s.count else <u64>s.count
+    if s.sort != SORT_NONE and f.n:
+        cmp = nearer if s.sort == SORT_ASC else farther
+        if n == f.n:
+            qsort(f.points, f.n, sizeof(Point), cmp)
+        else:
+            sort_some(f.points, <i64>f.n, <i64>n, cmp)
     if s.store != NULL:
         store_found(s, &f, n)
     else:

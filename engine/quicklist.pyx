@@ -348,6 +348,11 @@ cdef void list_push(List* l, const char* s, size_t n, bint front) noexcept nogil
     cdef Quicklist* q = l.ql
     cdef Node* end = q.head if front else q.tail
     q.count += 1
+    if q == &l.one and end.skip == 0:      # it must end without a gap in front, so none is made
+        end.block = lp_prepend(l.a, end.block, s, n) if front else lp_append(l.a, end.block, s, n)
+        end.size = lp_bytes(end.block)
+        end.count += 1
+        return
     if q != &l.one and unlikely(not node_takes(end, n)):
         if end != NULL and not end.kind:
             node_fit(l.a, end)

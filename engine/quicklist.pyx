@@ -852,7 +852,7 @@ cdef void load_nodes(List* l, RdbIn* in_, u64 n) noexcept nogil:
     while n and not in_.bad:
         container = rdb_in_length(in_)
         len_ = rdb_in_string(in_, tmp, &s)
-        if in_.bad or container < 1 or container > 2 or len_ >= <size_t>1 << 32:
+        if in_.bad or container < 1 or container > 2 or len_ == 0 or len_ >= <size_t>1 << 32:
             in_.bad = True
             return
         n -= 1

@@ -277,6 +277,9 @@ cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int ki
                 feed_line(w, <char*><bytes>line, len(line))
             elif kind == EVENT_GONE:
                 conf.monitors -= 1
+            elif kind == EVENT_BAD_PAYLOAD:
+                from net.commands import payloads
+                payloads.refused(value)
             elif kind == EVENT_LATENCY:
                 from net.commands import latency
                 latency.sample("fast-command" if cmd.flags & F_FAST else "command", value)

@@ -13,6 +13,7 @@ cdef enum:
     EVENT_LATENCY = 3
     EVENT_MONITOR = 4
     EVENT_GONE = 5             # the connection is about to be freed
+    EVENT_BAD_PAYLOAD = 6      # RESTORE refused a value; the event's value is its RDB type
 
 cdef Worker* workers[64]
 cdef u32 nworkers

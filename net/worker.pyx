@@ -603,6 +603,16 @@ cdef void note_duration(Worker* w, Conn* c, Parsed* b, u64 cycles, u64 reply_byt
             hook_event(w, c, b.cmd, &w.args[b.argi], b.argc, EVENT_LARGE_REQUEST, <i64>request)
 
 
+cdef void note_failure(Worker* w, Conn* c, Parsed* b) noexcept nogil:
+    """A command replied an error. What RESTORE finds damaged goes to the log."""
+    cdef Arg* argv = &w.args[b.argi]
+    cdef OutBuf* o = w.ctx.out
+    w.stats[b.cmd.id].failed += 1
+    if (hook_event != NULL and memcmp(b.cmd.name, b"restore", 7) == 0 and o.tail != NULL
+            and o.pos - o.tail.data >= 22 and memcmp(o.pos - 22, b"-ERR Bad data format\r\n", 22) == 0):
+        hook_event(w, c, b.cmd, NULL, 0, EVENT_BAD_PAYLOAD, <u8>argv[3].ptr[0])
+
+
 cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     """One command: checks, locks, function, statistics. *clock: cycles at its start, then at its end."""
     cdef Ctx* x = &w.ctx
@@ -662,7 +672,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     w.stats[cmd.id].calls += 1
     w.stats[cmd.id].cycles += now - clock[0]
     if unlikely(x.out.errors != errors):
-        w.stats[cmd.id].failed += 1
+        note_failure(w, c, b)
     note_duration(w, c, b, now - clock[0], out_pending(x.out) - before)
     clock[0] = now
     if unlikely(w.push_conn != NULL):

@@ -17,6 +17,7 @@ from engine.reply cimport *
 
 cdef enum:
     SCAN_COUNT = 10            # elements a call of SCAN looks at, unless told
+    SCAN_DUE = 64              # expired keys of one bucket that SCAN deletes
     SCAN_HOLD = 64             # buckets visited under one hold of a partition's lock
     KEYS_HOLD = 1024           # the same for KEYS, which lets go only between two slots
     LAZY_HOLD = 64             # buckets emptied under one hold by lazy_free
@@ -537,6 +538,8 @@ cdef struct Gather:            # the names that match, as replies
     i64 found
     i64 type_                  # -1: any
     bint held                  # the partitions are locked already
+    u32 due                    # expired entries that were met: SCAN deletes them
+    Entry* dead[SCAN_DUE]
 
 
 cdef void gather_init(Gather* g, Ctx* c, const char* pattern, size_t pattern_len) noexcept nogil:
@@ -546,6 +549,7 @@ cdef void gather_init(Gather* g, Ctx* c, const char* pattern, size_t pattern_len
     g.now_ms = c.now_ms
     g.seen = g.found = 0
     g.type_ = -1
+    g.due = 0
     g.held = c.held
 
 
@@ -554,10 +558,13 @@ cdef void gather_visit(void* arg, Entry* e) noexcept nogil:
     g.seen += 1
     if g.type_ >= 0 and entry_type(e) != g.type_:
         return
-    if is_expired(e, g.now_ms):
-        return
     if g.pattern != NULL and not glob_match(g.pattern, g.pattern_len, entry_key(e),
                                             entry_klen(e), False):
+        return
+    if is_expired(e, g.now_ms):
+        if g.due < SCAN_DUE:
+            g.dead[g.due] = e
+            g.due += 1
         return
     g.found += 1
     reply_bulk(&g.out, entry_key(e), entry_klen(e))
@@ -668,7 +675,22 @@ cdef bint scan_args(Ctx* c, i64 at, int of, ScanArgs* s) noexcept nogil:
     return True
 
 
-cdef u64 scan_walk(u32 db, u32 slot, u64 position, u32 last, i64 count,
+cdef void scan_expire(Ctx* c, Gather* g) noexcept nogil:
+    """Delete the expired entries that a bucket had; its partition is locked."""
+    cdef Key k
+    cdef Arg name
+    cdef Entry* e
+    while g.due:
+        g.due -= 1
+        e = g.dead[g.due]
+        name.ptr = entry_key(e)
+        name.len = entry_klen(e)
+        key_init(c, &k, &name)
+        if table_find(&k) == e:
+            expire_if_needed(c, &k)
+
+
+cdef u64 scan_walk(Ctx* c, u32 slot, u64 position, u32 last, i64 count,
                    Gather* g) noexcept nogil:
     """Visit buckets from a position until count entries were seen; returns the next cursor."""
     cdef i64 rounds = 0
@@ -677,7 +699,7 @@ cdef u64 scan_walk(u32 db, u32 slot, u64 position, u32 last, i64 count,
     cdef Partition* p
     cdef Table* t
     while slot < last:
-        if table_peek(db, slot) == NULL:
+        if table_peek(c.db, slot) == NULL:
             slot += 1
             position = 0
             continue
@@ -689,9 +711,11 @@ cdef u64 scan_walk(u32 db, u32 slot, u64 position, u32 last, i64 count,
             lock(&p.lock)
         while (slot < last and part_of(slot) == p and held < SCAN_HOLD and g.seen < count
                and rounds < rounds_max):
-            t = store.dbs[db].slots[slot]
+            t = store.dbs[c.db].slots[slot]
             if t != NULL:
                 position = table_scan(t, position, gather_visit, g)
+                if unlikely(g.due):
+                    scan_expire(c, g)
                 held += 1
                 rounds += 1
             if t == NULL or position >> 32:
@@ -728,7 +752,7 @@ cdef void cmd_scan(Ctx* c) noexcept nogil:
         if slot < <u32>only:
             slot = <u32>only
             position = 0
-    cursor = scan_walk(c.db, slot, position, last, args.count, &g)
+    cursor = scan_walk(c, slot, position, last, args.count, &g)
     reply_array(c.out, 2)
     reply_bulk(c.out, digits, write_u64(digits, cursor) & 31)    # the mask is for the compiler
     reply_array(c.out, g.found)

@@ -43,7 +43,8 @@ cdef struct FieldWalk:             # live fields of a hash, which must not chang
 cdef u64 expired_fields            # INFO
 
 # under the partition's lock; the entry is k.entry, a hash
-cdef Entry* hash_make(Ctx* c, Key* k, i64 fields) noexcept nogil                 # empty, about so many fields to come
+# an empty hash, about so many fields to come; table: no listpack in any case
+cdef Entry* hash_make(Ctx* c, Key* k, i64 fields, bint table) noexcept nogil
 cdef int hash_set(Ctx* c, Key* k, const char* f, size_t fn, const char* v, size_t vn, i64 expire_ms,
                   bint keep_ttl) noexcept nogil                                  # FIELD_…
 cdef bint hash_delete(Ctx* c, Key* k, const char* f, size_t fn, bint even_expired) noexcept nogil

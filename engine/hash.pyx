@@ -74,9 +74,9 @@ cdef void expiring_changed(Key* k, int delta, i64 when_ms) noexcept nogil:
             entry_set_fields(k, True, hash_next_expire(k.entry))
 
 
-cdef Entry* hash_make(Ctx* c, Key* k, i64 fields) noexcept nogil:
+cdef Entry* hash_make(Ctx* c, Key* k, i64 fields, bint table) noexcept nogil:
     cdef Hash* h
-    if fields <= conf.hash_max_listpack_entries:
+    if not table and fields <= conf.hash_max_listpack_entries:
         return key_put_value(c, k, TYPE_HASH, ENC_LISTPACK, lp_new(&k.part.arena, 0))
     h = table_block(&k.part.arena, False)
     members_expect(&k.part.arena, &h.t, <u32>(fields if fields < EXPECT_MAX else EXPECT_MAX))

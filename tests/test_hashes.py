@@ -146,6 +146,12 @@ def test_dump_and_restore(client):
     assert call("HTTL", "expiring2", "FIELDS", "3", "a", "b", "c") == [1000, 1000, -1]
 
 
+def test_a_small_hash_with_expiries_is_small(client):
+    words = [word for i in range(10) for word in (f"field{i}", f"value:{i}")]
+    client.execute_command("HSETEX", "h", "EX", "1000", "FIELDS", "10", *words)
+    assert client.memory_usage("h") < 700
+
+
 def test_restored_fields_may_have_expired(server):
     with server.raw() as raw:
         raw.call("FLUSHALL")

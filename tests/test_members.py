@@ -3,7 +3,6 @@
 import random
 
 import pytest
-
 from engine.members_probe import Probe
 
 SCAN_END = 1 << 32

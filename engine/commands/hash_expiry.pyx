@@ -172,8 +172,7 @@ cdef u32 set_fields(Ctx* c, i64 first, i64 when_ms, bint keep_ttl) noexcept nogi
     cdef u32 expired = 0
     cdef Arg* a
     if c.key.entry == NULL:
-        # listpack only if the fields can stay in it
-        hash_make(c, &c.key, (c.argc - first) // 2 if when_ms < 0 else conf.hash_max_listpack_entries + 1)
+        hash_make(c, &c.key, (c.argc - first) // 2, when_ms >= 0)
     for i in range(first, c.argc, 2):
         a = &c.argv[i]
         expired += hash_set(c, &c.key, a.ptr, a.len, a[1].ptr, a[1].len, when_ms, keep_ttl) == FIELD_WAS_EXPIRED

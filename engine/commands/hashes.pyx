@@ -182,7 +182,7 @@ cdef bint too_long_for_listpack(Arg* first, i64 n) noexcept nogil:
 cdef void make_room(Ctx* c, i64 first, i64 n) noexcept nogil:
     """There is a hash at the key, in the encoding that fields and values argv[first] to argv[first + n - 1] want."""
     if c.key.entry == NULL:
-        hash_make(c, &c.key, n // 2)
+        hash_make(c, &c.key, n // 2, False)
     elif entry_enc(c.key.entry) == ENC_LISTPACK and n // 2 > conf.hash_max_listpack_entries:
         hash_to_table(&c.key, n // 2)
     if entry_enc(c.key.entry) == ENC_LISTPACK and too_long_for_listpack(&c.argv[first], n):
@@ -294,7 +294,7 @@ cdef void set_number(Ctx* c, const char* v, size_t n, i64 expire_ms, const char*
     cdef Arg* f = &c.argv[2]
     cdef u32 expired
     if c.key.entry == NULL:
-        hash_make(c, &c.key, 1)
+        hash_make(c, &c.key, 1, False)
     expired = hash_set(c, &c.key, f.ptr, f.len, v, n, expire_ms, False) == FIELD_WAS_EXPIRED
     key_modified(c, &c.key)
     fields_expired(c, expired)

@@ -16,16 +16,14 @@ cdef enum:
     N_PLAIN = 1
     N_LZF = 2                      # added to N_PACKED
 
-cdef struct Node:                  # 48 bytes
+cdef struct Node:                  # 40 bytes
     Node* next
     Node* prev
     u8* block
-    u32 skip                       # bytes before the listpack (or plain bytes) in the block
+    u32 skip                       # bytes before the listpack in the block; N_LZF: bytes of the compressed form
     u32 count                      # elements
     u32 size                       # bytes of the listpack, or of the plain element; true also while compressed
-    u32 packed                     # N_LZF: bytes of the compressed form
     u32 kind
-    u32 pad
 
 cdef struct Quicklist:             # 32 bytes
     Node* head
@@ -44,7 +42,8 @@ cdef struct Spot:                  # an element of an open list
     Node* node                     # NULL: beyond the end
     u8* p                          # in a listpack; NULL: the plain element
 
-cdef u8* list_new(Arena* a) noexcept nogil                     # the value of a fresh list: an empty listpack
+# the value of a fresh list: an empty listpack with room for elements of so many bytes (lp_entry_bytes)
+cdef u8* list_new(Arena* a, size_t room) noexcept nogil
 cdef void list_open(List* l, Arena* a, Entry* e) noexcept nogil
 cdef void list_close(List* l) noexcept nogil
 # before adding elements: becomes a chain if the listpack would outgrow its limit

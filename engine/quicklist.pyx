@@ -12,7 +12,7 @@ from engine.store cimport *
 cdef enum:
     SAFE_BYTES = 8192              # of a node when its limit is a count of elements
     ENTRY_EXTRA = 8                # what an element may take beside its bytes, as Valkey estimates
-    GROW_BYTES_MIN = 64
+    NODE_BYTES_MIN = 64            # of a fresh node of a chain
     LZF_BYTES_MIN = 48             # smaller nodes are not compressed
     LZF_GAIN_MIN = 8
 
@@ -63,7 +63,7 @@ cdef Node* node_new(Arena* a, u8* block, u32 kind) noexcept nogil:
     cdef Node* n = <Node*>arena_alloc(a, sizeof(Node))
     n.next = n.prev = NULL
     n.block = block
-    n.skip = n.count = n.size = n.packed = 0
+    n.skip = n.count = n.size = 0
     n.kind = kind
     return n
 
@@ -129,11 +129,11 @@ cdef bint node_open(Arena* a, Node* n) noexcept nogil:
     if likely(not n.kind & N_LZF):
         return False
     block = <u8*>arena_alloc(a, n.size)
-    lzf_decompress(n.block, n.packed, block, n.size)
+    lzf_decompress(n.block, n.skip, block, n.size)
     arena_free(a, n.block)
     n.block = block
     n.kind &= ~<u32>N_LZF
-    n.packed = 0
+    n.skip = 0
     return True
 
 
@@ -169,7 +169,7 @@ cdef void node_close(List* l, Node* n) noexcept nogil:
     n.block = <u8*>arena_alloc(l.a, packed)
     memcpy(n.block, block, packed)
     arena_free(l.a, block)
-    n.packed = <u32>packed
+    n.skip = <u32>packed
     n.kind |= N_LZF
 
 
@@ -193,8 +193,8 @@ cdef void ends_settle(List* l) noexcept nogil:
 
 # ---- a list, open
 
-cdef u8* list_new(Arena* a) noexcept nogil:
-    return lp_new(a, 32)
+cdef u8* list_new(Arena* a, size_t room) noexcept nogil:
+    return lp_new(a, LP_HEADER + 1 + (room if room < SAFE_BYTES else SAFE_BYTES))
 
 
 cdef void list_open(List* l, Arena* a, Entry* e) noexcept nogil:
@@ -206,7 +206,7 @@ cdef void list_open(List* l, Arena* a, Entry* e) noexcept nogil:
         return
     l.only.next = l.only.prev = NULL
     l.only.block = <u8*>value_ptr(e)[0]
-    l.only.skip = l.only.packed = l.only.kind = 0
+    l.only.skip = l.only.kind = 0
     l.only.count = lp_len(l.only.block)
     l.only.size = lp_bytes(l.only.block)
     l.one.head = l.one.tail = &l.only
@@ -269,6 +269,11 @@ cdef void list_shrunk(List* l, bint half) noexcept nogil:
 
 # ---- ends
 
+cdef inline size_t grown(Node* n, size_t want) noexcept nogil:
+    """Bytes for a node that needs so many: a small list is one of many and spares them, a chain has two ends only."""
+    return want + (want >> (3 if n.next == n.prev else 2))
+
+
 cdef void node_room(Arena* a, Node* n, size_t more, bint front) noexcept nogil:
     """Room for `more` bytes in front of the listpack or behind it."""
     cdef size_t have = arena_usable(n.block), want = n.size + more, room
@@ -284,9 +289,7 @@ cdef void node_room(Arena* a, Node* n, size_t more, bint front) noexcept nogil:
         memmove(block, n.block + n.skip, n.size)
         n.skip = <u32>(have - n.size)
         return
-    room = want * 2
-    if room < GROW_BYTES_MIN:
-        room = GROW_BYTES_MIN
+    room = grown(n, want)
     if room > limit:
         room = limit if limit > want else want
     block = <u8*>arena_alloc(a, room)
@@ -322,6 +325,28 @@ cdef void lp_push_front(Arena* a, Node* n, const char* s, size_t len_) noexcept 
     count_up(lp, 1)
 
 
+cdef void lp_push_front_flat(Arena* a, Node* n, const char* s, size_t len_) noexcept nogil:
+    """As lp_push_front for the listpack of a whole list, which cannot keep a gap."""
+    cdef LpCoded e
+    cdef u8* old = n.block
+    cdef u8* lp = old
+    cdef size_t body = n.size - LP_HEADER
+    lp_code(&e, s, len_)
+    if arena_usable(old) >= n.size + e.all_:
+        memmove(lp + LP_HEADER + e.all_, lp + LP_HEADER, body)
+    else:
+        lp = <u8*>arena_alloc(a, grown(n, n.size + e.all_))
+        memcpy(lp, old, LP_HEADER)
+        memcpy(lp + LP_HEADER + e.all_, old + LP_HEADER, body)
+        arena_free(a, old)
+        n.block = lp
+    lp_put(lp + LP_HEADER, &e)
+    n.size += <u32>e.all_
+    n.count += 1
+    (<u32*>lp)[0] = n.size
+    count_up(lp, 1)
+
+
 cdef void lp_push_back(Arena* a, Node* n, const char* s, size_t len_) noexcept nogil:
     cdef LpCoded e
     cdef u8* lp
@@ -338,7 +363,7 @@ cdef void lp_push_back(Arena* a, Node* n, const char* s, size_t len_) noexcept n
 
 cdef Node* node_for(Arena* a) noexcept nogil:
     """An empty node."""
-    cdef Node* n = node_new(a, lp_new(a, GROW_BYTES_MIN), N_PACKED)
+    cdef Node* n = node_new(a, lp_new(a, NODE_BYTES_MIN), N_PACKED)
     n.size = LP_HEADER + 1
     return n
 
@@ -363,10 +388,12 @@ cdef void list_push(List* l, const char* s, size_t n, bint front) noexcept nogil
         end = node_for(l.a)
         node_link(q, end, q.head if front else NULL)
         ends_settle(l)
-    if front:
-        lp_push_front(l.a, end, s, n)
-    else:
+    if not front:
         lp_push_back(l.a, end, s, n)
+    elif q == &l.one and end.skip == 0:
+        lp_push_front_flat(l.a, end, s, n)
+    else:
+        lp_push_front(l.a, end, s, n)
 
 
 cdef void list_end(List* l, Spot* s, bint front) noexcept nogil:
@@ -448,6 +475,13 @@ cdef bint list_equals(Spot* s, const char* p, size_t n) noexcept nogil:
 
 # ---- changes
 
+cdef inline void node_trim(List* l, Node* n) noexcept nogil:
+    """Give back room after deletions; sooner in a small list than at the end of a chain."""
+    cdef size_t have = arena_usable(n.block)
+    if <size_t>n.size * 2 < have or (n == &l.only and <size_t>n.size * 4 < have * 3):
+        node_fit(l.a, n)
+
+
 cdef void pop_front(List* l, Node* n) noexcept nogil:
     """Delete the first element of a listpack by moving its header."""
     cdef u8* lp = node_lp(n)
@@ -459,8 +493,7 @@ cdef void pop_front(List* l, Node* n) noexcept nogil:
     lp += gone
     (<u32*>lp)[0] = n.size
     count_up(lp, -1)
-    if n.size * 2 < arena_usable(n.block):
-        node_fit(l.a, n)
+    node_trim(l, n)
 
 
 cdef void pop_back(List* l, Node* n, u8* last) noexcept nogil:
@@ -471,8 +504,7 @@ cdef void pop_back(List* l, Node* n, u8* last) noexcept nogil:
     n.count -= 1
     (<u32*>lp)[0] = n.size
     count_up(lp, -1)
-    if n.size * 2 < arena_usable(n.block):
-        node_fit(l.a, n)
+    node_trim(l, n)
 
 
 cdef void spot_end(List* l, Spot* s, Node* n, bint first) noexcept nogil:
@@ -736,9 +768,13 @@ cdef void* ops_copy(Arena* to, Entry* e) noexcept nogil:
     while n != NULL:
         fresh = <Node*>arena_alloc(to, sizeof(Node))
         fresh[0] = n[0]
-        fresh.skip = 0
-        fresh.block = <u8*>arena_alloc(to, n.packed if n.kind & N_LZF else n.size)
-        memcpy(fresh.block, n.block + n.skip, n.packed if n.kind & N_LZF else n.size)
+        if n.kind & N_LZF:
+            fresh.block = <u8*>arena_alloc(to, n.skip)
+            memcpy(fresh.block, n.block, n.skip)
+        else:
+            fresh.skip = 0
+            fresh.block = <u8*>arena_alloc(to, n.size)
+            memcpy(fresh.block, n.block + n.skip, n.size)
         node_link(copy, fresh, NULL)
         n = n.next
     return copy
@@ -783,7 +819,7 @@ cdef void ops_walk(Entry* e, element_fn fn, void* arg) noexcept nogil:
             open_ = <u8*>malloc(n.size)
             if open_ == NULL:
                 abort()
-            lzf_decompress(n.block, n.packed, open_, n.size)
+            lzf_decompress(n.block, n.skip, open_, n.size)
             if not show_listpack(open_, fn, arg):
                 free(open_)
                 return
@@ -815,7 +851,7 @@ cdef void ops_save(RdbOut* o, Entry* e) noexcept nogil:
             open_ = <u8*>malloc(n.size)
             if open_ == NULL:
                 abort()
-            lzf_decompress(n.block, n.packed, open_, n.size)
+            lzf_decompress(n.block, n.skip, open_, n.size)
             rdb_out_string(o, <char*>open_, n.size)
             free(open_)
         else:
@@ -923,4 +959,4 @@ type_ops[TYPE_LIST].rdb_type = ops_rdb_type
 type_ops[TYPE_LIST].save = ops_save
 load_ops[RDB_TYPE_LIST].load = load_ops[RDB_TYPE_LIST_QUICKLIST_2].load = load_list
 load_ops[RDB_TYPE_LIST].type_ = load_ops[RDB_TYPE_LIST_QUICKLIST_2].type_ = TYPE_LIST
-assert sizeof(Node) == 48 and sizeof(Quicklist) == 32
+assert sizeof(Node) == 40 and sizeof(Quicklist) == 32

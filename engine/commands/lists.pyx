@@ -8,7 +8,7 @@ from engine.commands.keys cimport out_append
 from engine.command cimport Ctx, Arg, register, arg_is
 from engine.events cimport *
 from engine.keyspace cimport *
-from engine.listpack cimport LpValue
+from engine.listpack cimport LpValue, lp_entry_bytes
 from engine.multikey cimport row_keynum
 from engine.numbers cimport parse_i64
 from engine.quicklist cimport *
@@ -128,7 +128,10 @@ cdef void push_generic(Ctx* c, bint front, bint only_existing) noexcept nogil:
         if only_existing:
             reply_int(c.out, 0)
             return
-        e = key_put_value(c, &c.key, TYPE_LIST, ENC_LISTPACK, list_new(&c.key.part.arena))
+        for i in range(2, c.argc):
+            bytes += lp_entry_bytes(c.argv[i].ptr, c.argv[i].len)
+        e = key_put_value(c, &c.key, TYPE_LIST, ENC_LISTPACK, list_new(&c.key.part.arena, bytes))
+        bytes = 0
     list_open(&l, &c.key.part.arena, e)
     if entry_enc(e) == ENC_LISTPACK:
         for i in range(2, c.argc):
@@ -420,7 +423,7 @@ cdef void rotate(Ctx* c, Entry* e, bint from_front, bint to_front) noexcept nogi
 cdef void move_to(Ctx* c, Key* dst, Entry* to, Moved* m, bint front) noexcept nogil:
     cdef List l
     if to == NULL:
-        to = key_put_value(c, dst, TYPE_LIST, ENC_LISTPACK, list_new(&dst.part.arena))
+        to = key_put_value(c, dst, TYPE_LIST, ENC_LISTPACK, list_new(&dst.part.arena, lp_entry_bytes(m.p, m.n)))
     list_open(&l, &dst.part.arena, to)
     list_will_grow(&l, 0 if m.number else m.n, 1)
     list_push(&l, m.p, m.n, front)

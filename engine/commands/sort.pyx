@@ -395,7 +395,7 @@ cdef bint give_results(Ctx* c, SortVec* v, SortArgs* s, Batch* b, i64 from_, i64
 
 cdef void store_list(Ctx* c, Key* dst, SortVec* out) noexcept nogil:
     """A new list of the results."""
-    cdef Entry* e = key_put_value(c, dst, TYPE_LIST, ENC_LISTPACK, list_new(&dst.part.arena))
+    cdef Entry* e = key_put_value(c, dst, TYPE_LIST, ENC_LISTPACK, list_new(&dst.part.arena, 0))
     cdef List l
     cdef size_t bytes = 0
     cdef i64 i

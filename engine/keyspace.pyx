@@ -10,6 +10,9 @@ from engine.arena cimport (arena_alloc, arena_free, arena_usable, arena_good_siz
 from engine.numbers cimport parse_i64
 from engine.command cimport Session, ctx_random
 
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int)
+
 cdef enum:
     GROW_SLACK_MAX = 1 << 20      # as sds: double up to this, then add as much
     EVICT_ROUNDS_MAX = 256
@@ -271,6 +274,7 @@ cdef void key_expire_at(Ctx* c, Key* k, i64 when_ms) noexcept nogil:
 cdef enum:
     DUE_MAX = 64
     FIELDS_LOOKED_AT = 4096        # of one hash under one hold of the lock
+    HAND_OVER_US = 50
 
 cdef struct Sweep:
     i64 now_ms
@@ -386,7 +390,7 @@ cdef bint expire_slots(Partition* p, u32 last) noexcept nogil:
     """Sweep a partition's slots from cycle.slot to before `last`; False: out of time."""
     cdef u64 position
     cdef Table* t
-    cdef bint more
+    cdef bint more, awaited
     lock(&p.lock)
     while cycle.slot < last:
         t = store.dbs[cycle.db].slots[cycle.slot]
@@ -400,9 +404,12 @@ cdef bint expire_slots(Partition* p, u32 last) noexcept nogil:
             t.expire_cursor = <u32>position
         if position == 0 and not more:
             cycle.slot += 1
+        awaited = atomic_load32(&p.lock, RELAXED) == 2
         unlock(&p.lock)                # let commands in between
         if mono_us() > cycle.stop_us:
             return False
+        if awaited:
+            usleep(HAND_OVER_US)       # else we have it again before the one that sleeps is awake
         lock(&p.lock)
     unlock(&p.lock)
     return True

@@ -18,6 +18,7 @@ from engine.quicklist cimport *
 from engine.reply cimport *
 from engine.sortvec cimport *
 from engine.store cimport *
+from engine.zset cimport Z, ZItem, ZWalk, z_next, z_walk
 
 cdef extern from "<string.h>" nogil:
     void* memmem(const void*, size_t, const void*, size_t)
@@ -191,6 +192,24 @@ cdef bint take(void* arg, Element* el) noexcept nogil:
     return True
 
 
+cdef void load_ranks(Entry* e, Wanted* w) noexcept nogil:
+    """Members of a sorted set, from the rank that is wanted on."""
+    cdef Z z
+    cdef ZWalk walk
+    cdef ZItem item
+    cdef Element el
+    z.a = NULL
+    z.v = value_ptr(e)[0]
+    z.enc = entry_enc(e)
+    w.at = w.from_
+    z_walk(&z, &walk, <u64>w.from_, False)
+    while w.at <= w.to and z_next(&walk, &item):
+        el.s = item.s
+        el.n = item.n
+        if not take(w, &el):
+            return
+
+
 cdef bint load_elements(Entry* e, SortVec* v, i64 from_, i64 to, bint backwards) noexcept nogil:
     """Elements from..to of a value; backwards: counted from its end, in that order. False: no memory."""
     cdef Wanted w
@@ -204,7 +223,9 @@ cdef bint load_elements(Entry* e, SortVec* v, i64 from_, i64 to, bint backwards)
         n = <i64>type_ops[entry_type(e)].length(e)
         w.from_ = n - 1 - to
         w.to = n - 1 - from_
-    if to >= from_:
+    if to >= from_ and entry_type(e) == TYPE_ZSET:
+        load_ranks(e, &w)
+    elif to >= from_:
         type_ops[entry_type(e)].walk(e, take, &w)
     if backwards:
         vec_reverse(v)

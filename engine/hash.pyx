@@ -13,6 +13,7 @@ cdef enum:
     SMALL_BYTES = sizeof(Members)  # of the block without expiries
     EXPECT_MAX = 1 << 16           # fields to make room for before they have come
     DUE_BATCH = 32
+    EVENT_FIELDS = 80              # that one event of the active expiry stands for, at most
     # the time from a pass to the next where few of the fields had expired: as many ms as there are fields, up to
     # PASS_WAIT_MS, then one for every PASS_FIELDS
     PASS_WAIT_MS = 2000
@@ -374,14 +375,16 @@ cdef u32 expire_slice(Ctx* c, Key* k, i64* budget) noexcept nogil:
 cdef void hash_expire(void* ctx, Key* k, i64* budget) noexcept nogil:
     """Active expiry: delete fields whose time is over, looking at about *budget fields (counted down)."""
     cdef Ctx* c = <Ctx*>ctx
-    cdef u32 gone
+    cdef u32 gone, i
     if not k.entry.flags & E_FIELDS:
         return
     gone = expire_slice(c, k, budget)
     if gone == 0:
         return
     atomic_add64(&expired_fields, gone, RELAXED)
-    key_changed(c, k, N_EXPIRED, b"hexpired")
+    key_modified(c, k)
+    for i in range((gone + EVENT_FIELDS - 1) // EVENT_FIELDS):
+        notify(c, N_EXPIRED, b"hexpired", k)
     if hash_length(k.entry) == 0:
         key_delete(c, k)
         notify(c, N_GENERIC, b"del", k)

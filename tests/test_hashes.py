@@ -93,6 +93,21 @@ def test_one_hash_whose_fields_expire_at_different_times(client, fields):
     assert info(client, "db0")["keys_with_volatile_items"] == 0
 
 
+def test_events_of_the_active_expiry(server, client):
+    call = client.execute_command
+    call("CONFIG", "SET", "notify-keyspace-events", "KEA")
+    with server.raw() as raw:
+        raw.call("PSUBSCRIBE", "__keyspace@0__:*")
+        call("HSETEX", "h", "PX", "50", "FIELDS", "3", "a", "1", "b", "2", "c", "3")
+        call("HSET", "g", "stays", "1", "goes", "2")
+        call("HPEXPIRE", "g", "50", "FIELDS", "1", "goes")
+        seen = {b"h": [], b"g": []}
+        for message in raw.replies(7):
+            seen[message[2].split(b":")[1]].append(message[3])
+    call("CONFIG", "SET", "notify-keyspace-events", "")
+    assert seen == {b"h": [b"hset", b"hexpire", b"hexpired", b"del"], b"g": [b"hset", b"hexpire", b"hexpired"]}
+
+
 def test_many_hashes_whose_fields_expire(client):
     call = client.execute_command
     pipe = client.pipeline(transaction=False)

@@ -360,6 +360,9 @@ cdef void z_remove_ranks(Z* z, u64 start, u64 n) noexcept nogil:
         hash = hash_bytes(p, m)
         members_remove(z.a, &s.members, members_find(&s.members, p, m, hash), hash)
         cell_free(z.a, cell)
+    if s.tree.count:                       # whoever takes from an end will take the next one too
+        prefetch(s.tree.first.pairs[s.tree.first.n > 1].item if start == 0 else
+                 s.tree.last.pairs[s.tree.last.n - 1].item)
 
 
 # ---- walking

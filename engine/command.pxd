@@ -57,6 +57,7 @@ cdef enum:
     S_NO_TOUCH = 1             # CLIENT NO-TOUCH on
     S_NO_EVICT = 2
     S_PUBSUB = 4               # has subscriptions
+    S_TRACKING = 8             # is told when keys that it has read change
 
 cdef struct Ctx:               # one command under way; a worker has one
     Arg* argv
@@ -74,6 +75,7 @@ cdef struct Ctx:               # one command under way; a worker has one
     u64 random                 # state of the worker's generator
     bint no_block              # in a transaction or script: reply instead of waiting
     bint no_ready              # the keys' waiting clients are served in another way
+    bint unasked               # what changes is not the session's doing: expiry, eviction
     bint held                  # the caller holds every lock that is needed: take none
     void* rerun                # Blocked*: this is another run of a command that waits
     void* ready                # Ready*: keys that became ready

@@ -58,5 +58,7 @@ cdef struct Conf:
     i64 pubsub_hard_bytes      # client-output-buffer-limit of who has subscriptions
     i64 pubsub_soft_bytes
     i64 pubsub_soft_s
+    i64 tracking               # somebody is told of changes (CLIENT TRACKING)
+    i64 tracking_max_keys
 
 cdef Conf conf

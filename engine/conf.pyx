@@ -12,7 +12,8 @@ NAMES = ("maxmemory", "maxmemory_policy", "maxmemory_samples", "lfu_log_factor",
          "list_max_listpack_size", "list_compress_depth", "stream_node_max_bytes",
          "stream_node_max_entries", "hll_sparse_max_bytes", "lazyfree_user_del", "lazyfree_server_del",
          "lazyfree_expire", "lazyfree_eviction", "lazyfree_user_flush", "sanitize_dump_payload",
-         "rdb_compression", "pubsub_hard_bytes", "pubsub_soft_bytes", "pubsub_soft_s")
+         "rdb_compression", "pubsub_hard_bytes", "pubsub_soft_bytes", "pubsub_soft_s",
+         "tracking", "tracking_max_keys")
 
 
 def set(str name, value: int) -> None:

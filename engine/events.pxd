@@ -29,6 +29,11 @@ cdef enum:                         # classes of notify-keyspace-events
 ctypedef void (*publish_fn)(Ctx* c, const char* channel, size_t channel_len, const char* text,
                             size_t text_len) noexcept nogil
 cdef publish_fn hook_publish
+# set by net/tracking: a key was modified; a database was flushed. Called where conf.tracking is set
+ctypedef void (*tracked_fn)(Ctx* c, Key* k) noexcept nogil
+ctypedef void (*flushed_fn)(Ctx* c) noexcept nogil
+cdef tracked_fn hook_tracked
+cdef flushed_fn hook_flushed
 
 cdef struct Watch:                 # one key that a session watches; on its partition's list and on the session's
     Session* session
@@ -44,6 +49,7 @@ cdef struct Watch:                 # one key that a session watches; on its part
     char key[0]
 
 cdef void notify_slow(Ctx* c, u32 event_class, const char* event, Key* k) noexcept nogil
+cdef void tracked_slow(Ctx* c, Key* k) noexcept nogil
 cdef void watch_hit(Key* k) noexcept nogil
 cdef void watch_hit_db(u32 db, i64 replaced_by, i64 now_ms) noexcept nogil    # FLUSHDB, SWAPDB; all partitions are held
 cdef void ready_db(Ctx* c, u32 db) noexcept nogil      # after FLUSHDB, SWAPDB, with all partitions held
@@ -63,6 +69,8 @@ cdef inline void key_modified(Ctx* c, Key* k) noexcept nogil:
     """A key's value changed, or the key came or went: who watches it must know."""
     if unlikely(k.part.watches != NULL):
         watch_hit(k)
+    if unlikely(conf.tracking):
+        tracked_slow(c, k)
 
 
 cdef inline void key_changed(Ctx* c, Key* k, u32 event_class, const char* event) noexcept nogil:

@@ -12,6 +12,13 @@ cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
 hook_publish = NULL
+hook_tracked = NULL
+hook_flushed = NULL
+
+
+cdef void tracked_slow(Ctx* c, Key* k) noexcept nogil:
+    if hook_tracked != NULL:
+        hook_tracked(c, k)
 cdef u64 watched_keys = 0
 cdef u64 watching_sessions = 0
 

@@ -69,7 +69,9 @@ cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil:
     if k.ptr == entry_key(k.entry) and k.len <= sizeof(name):
         memcpy(name, k.ptr, k.len)     # the event names the key after its entry has gone
         k.ptr = name
+    c.unasked = True
     key_delete(c, k)
+    c.unasked = False
     c.expired += 1
     notify(c, N_EXPIRED, b"expired", k)
     return True
@@ -512,7 +514,9 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
     k.db = best_db
     lock(&k.part.lock)
     if table_find(&k) != NULL:
+        c.unasked = True
         key_delete(c, &k)
+        c.unasked = False
         notify(c, N_EVICTED, b"evicted", &k)
         atomic_add64(&evicted_keys, 1, RELAXED)
     unlock(&k.part.lock)

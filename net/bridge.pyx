@@ -17,6 +17,7 @@ from net.conn cimport *
 from net.worker cimport *
 from net.pubsub cimport pubsub_leave, PS_CHANNEL, PS_PATTERN, PS_SHARD
 from net.feed cimport feed_line, feed_monitors
+from net.tracking cimport tracking_begin, tracking_end, tracking_prefix, T_BCAST, T_BROKEN, T_CACHING
 from net.txn cimport Txn, txn_free
 from engine.blocking cimport Blocked, blocked_claim, WAITING
 from engine.events cimport unwatch_all, Watch
@@ -171,6 +172,35 @@ cdef class Client:
         txn_free(self.c)
         pubsub_leave(self.c)
         self.c.session.flags &= ~<u32>S_PUBSUB
+        tracking_end(self.c)
+
+    def track(self, u32 bits, u64 redirect, prefixes):
+        """CLIENT TRACKING ON with options that were checked; redirect: an id, 0 for none."""
+        cdef Conn* to = NULL
+        cdef bytes prefix
+        if redirect:
+            to = conn_by_id(redirect)
+        tracking_begin(self.c, bits, to, redirect)
+        for prefix in prefixes:
+            tracking_prefix(self.c, <char*>prefix, len(prefix))
+
+    def untrack(self):
+        """CLIENT TRACKING OFF"""
+        tracking_end(self.c)
+
+    @property
+    def tracking(self):
+        """The options of CLIENT TRACKING as T_… bits, None while it is off."""
+        return self.c.track_flags if self.c.session.flags & S_TRACKING else None
+
+    @property
+    def redirect(self):
+        """Who gets the invalidations, 0: itself."""
+        return self.c.track_redirect_id
+
+    def caching(self):
+        """CLIENT CACHING"""
+        self.c.track_flags |= T_CACHING
         unwatch_all(&self.c.session, False)
 
     def kill(self, after_reply=True):
@@ -203,6 +233,8 @@ cdef str flag_text(Conn* c):
         text += "x"
     if c.session.cas_dirty:
         text += "d"
+    if c.session.flags & S_TRACKING:
+        text += "t" + ("R" if c.track_flags & T_BROKEN else "") + ("B" if c.track_flags & T_BCAST else "")
     if c.session.flags & S_NO_EVICT:
         text += "e"
     if c.session.flags & S_NO_TOUCH:
@@ -443,11 +475,30 @@ def clients() -> list:
                     "lib_name": get_text(&c.lib_name), "lib_ver": get_text(&c.lib_ver),
                     "tot_net_in": c.net_in, "tot_net_out": c.net_out, "tot_cmds": c.commands,
                     "sub": c.subs_n[PS_CHANNEL], "psub": c.subs_n[PS_PATTERN], "ssub": c.subs_n[PS_SHARD],
+                    "redir": c.track_redirect_id if c.session.flags & S_TRACKING else -1,
                     "multi": c.queued, "multi_mem": c.queued_bytes, "watch": c.session.watched,
                     "flags": flag_text(c), "user": b"default", "capa": ""})
             c = c.next
     found.sort(key=lambda row: row["id"])
     return found
+
+
+cdef Conn* conn_by_id(u64 id):
+    """An open connection, or NULL. Its memory stays, whatever becomes of it."""
+    cdef u32 i
+    cdef Conn* c
+    for i in range(nworkers):
+        c = workers[i].conns
+        while c != NULL:
+            if c.session.id == id and not c.flags & C_CLOSING:
+                return c
+            c = c.next
+    return NULL
+
+
+def is_client(u64 id) -> bool:
+    """Is there an open connection of that id?"""
+    return conn_by_id(id) != NULL
 
 
 def kill_client(u64 id) -> bool:

@@ -82,6 +82,9 @@ cdef struct Conn:
     Conn* next_resume
     void* subs                 # Subs*: its subscriptions, see pubsub.pxd; others read the figures
     u32 subs_n[4]              # by kind
+    u64 track_redirect_id      # who gets its invalidations; 0: itself
+    Conn* track_redirect
+    u32 track_flags            # T_… of tracking.pxd
 
 cdef struct CmdStat:
     u64 calls
@@ -108,6 +111,10 @@ cdef enum:
     MSG_SERVED = 7             # the connection's waiting command has run elsewhere: data is its reply
     MSG_UNBLOCK = 8            # CLIENT UNBLOCK, claimed; fd: 1 with an error
     MSG_PUBLISH = 9            # data: fd targets (connection, id), then len bytes for each of them
+    MSG_TRACK_KEY = 10         # these and the following: see tracking.pyx
+    MSG_TRACK_BCAST = 11
+    MSG_TRACK_REDIRECTED = 12
+    MSG_TRACK_FLUSH = 13
 
 cdef struct Parsed:
     u32 argi                   # first argument's place in worker.args
@@ -131,6 +138,7 @@ cdef struct Worker:
     OutBuf trash
     OutBuf pushes              # what the command under way pushed to its own connection, push_conn
     Conn* push_conn
+    void* changes              # keys changed in this turn, for BCAST clients, see tracking.pyx
     Arg* args
     i64 args_n
     i64 args_cap

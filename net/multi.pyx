@@ -15,6 +15,7 @@ from engine.multikey cimport PartSet, parts_clear, parts_add, parts_lock, parts_
 from engine.reply cimport *
 from engine.store cimport Key, store
 from net.conn cimport *
+from net.tracking cimport tracking_read
 from net.txn cimport *
 from net.worker cimport workers, hook_python, hook_event, EVENT_MONITOR
 
@@ -72,6 +73,8 @@ cdef void run_queued(Ctx* x, Conn* c, Txn* t, PartSet* parts) noexcept nogil:
         x.db = c.session.db
         x.resp = c.session.resp
         errors = x.out.errors
+        if unlikely(c.session.flags & S_TRACKING):
+            tracking_read(c, q.cmd, q.argv, q.argc)
         if unlikely(conf.monitors) and not q.cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
             hook_event(workers[c.worker], c, q.cmd, q.argv, q.argc, EVENT_MONITOR, 0)
         if q.cmd.fn == NULL:

@@ -8,6 +8,7 @@
 # message with the bytes and the list of who they are for, posted under the channel's lock: so all see one order.
 from engine.defs cimport *
 from engine.command cimport Ctx
+from engine.reply cimport OutBuf
 from net.conn cimport Worker, Conn, Message
 
 cdef enum:
@@ -68,4 +69,6 @@ cdef i64 pubsub_publish(Ctx* c, u32 kind, const char* channel, size_t channel_le
                         size_t text_len) noexcept nogil
 cdef i64 pubsub_subscribers(u32 kind, const char* name, size_t n) noexcept nogil
 cdef void pushes_flush(Worker* w) noexcept nogil       # what a command pushed to its own connection: after its reply
+cdef OutBuf* conn_push(Worker* w, Conn* c, void* own) noexcept nogil
+cdef Worker* worker_of(Ctx* c) noexcept nogil
 cdef void on_published(Worker* w, Message* m) noexcept nogil

@@ -333,18 +333,25 @@ cdef inline void put_out(OutBuf* o, u32 resp, const char* p, size_t n) noexcept 
     out_write(o, p + 1, n - 1)
 
 
-cdef inline void put_conn(Worker* w, Conn* c, void* own, const char* p, size_t n) noexcept nogil:
-    """Append a message to a connection of this worker. own: the session whose command is under way."""
+cdef inline OutBuf* conn_push(Worker* w, Conn* c, void* own) noexcept nogil:
+    """Where a push to a connection of this worker goes; NULL: nowhere, it is closing. own: the session whose command is
+    under way: what is pushed to that one comes after the command's reply."""
     if unlikely(c.flags & (C_CLOSING | C_CLOSE_SOON)):
-        return
+        return NULL
     if unlikely(own == <void*>&c.session):
         if w.push_conn != c:
             pushes_flush(w)
             w.push_conn = c
-        put_out(&w.pushes, c.session.resp, p, n)
-        return
-    put_out(&c.out, c.session.resp, p, n)
+        return &w.pushes
     flush_later(w, c)
+    return &c.out
+
+
+cdef inline void put_conn(Worker* w, Conn* c, void* own, const char* p, size_t n) noexcept nogil:
+    """Append a message to a connection of this worker. own: the session whose command is under way."""
+    cdef OutBuf* o = conn_push(w, c, own)
+    if o != NULL:
+        put_out(o, c.session.resp, p, n)
 
 
 cdef void pushes_flush(Worker* w) noexcept nogil:

@@ -38,6 +38,12 @@ class Push(list):
     __slots__ = ()
 
 
+class Set(list):
+    """A set that is sent in this order."""
+
+    __slots__ = ()
+
+
 class _NullArray:
     __slots__ = ()
 
@@ -100,7 +106,7 @@ def _put_rare(out: list[bytes], obj: object, resp: int) -> None:
             _bulk(out, obj.text)
     elif isinstance(obj, Push):
         _array(out, b">" if resp >= 3 else b"*", obj, resp)
-    elif isinstance(obj, set | frozenset):
+    elif isinstance(obj, set | frozenset | Set):
         _array(out, b"~" if resp >= 3 else b"*", obj, resp)
     elif isinstance(obj, list | tuple):
         _array(out, b"*", obj, resp)

@@ -20,6 +20,7 @@ from net.conn cimport *
 from net.txn cimport txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
 from net.pubsub cimport pubsub_leave, pushes_flush, on_published
+from net.tracking cimport tracking_broadcast, tracking_command, tracking_end, tracking_read, on_tracking
 from net.resp cimport parse, parser_free, parser_wants
 
 cdef extern from "<unistd.h>" nogil:
@@ -201,6 +202,7 @@ cdef void conn_close(Worker* w, Conn* c) noexcept nogil:
         return
     c.flags |= C_CLOSING
     pubsub_leave(c)
+    tracking_end(c)
     shutdown(c.fd, SHUT_RDWR)
     flush_later(w, c)
 
@@ -216,6 +218,7 @@ cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
     if c.txn != NULL:
         txn_free(c)
     pubsub_leave(c)
+    tracking_end(c)
     if hook_event != NULL and c.flags & C_MONITOR:
         hook_event(w, c, NULL, NULL, 0, EVENT_GONE, 0)
     close(c.fd)
@@ -327,6 +330,8 @@ cdef void worker_flush(Worker* w) noexcept nogil:
         c.flags &= ~<u32>C_RESUME
         conn_data(w, c, NULL, 0)
     pushes_flush(w)
+    if w.changes != NULL:
+        tracking_broadcast(w)
     c = w.flush
     w.flush = NULL
     while c != NULL:
@@ -412,6 +417,8 @@ cdef void worker_inbox(Worker* w) noexcept nogil:
             on_unblock(w, m)
         elif m.kind == MSG_PUBLISH:
             on_published(w, m)
+        elif m.kind >= MSG_TRACK_KEY:
+            on_tracking(w, m)
         elif m.conn.session.id == m.conn_id and not m.conn.flags & C_CLOSING:
             if m.kind == MSG_KILL:
                 conn_close(w, m.conn)
@@ -555,7 +562,7 @@ cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
 
 
 cdef bint runs_now(Worker* w, Conn* c, Parsed* b) noexcept nogil:
-    """A command of a connection in MULTI or with subscriptions: False if it was queued or refused."""
+    """A command of a connection in MULTI, with subscriptions or tracking: False if it was queued or refused."""
     cdef char text[192]
     cdef Command* cmd = b.cmd
     if cmd.flags & F_CONTAINER:            # its function says that the subcommand is unknown
@@ -570,6 +577,9 @@ cdef bint runs_now(Worker* w, Conn* c, Parsed* b) noexcept nogil:
         queue_command(w, c, b)
         return False
     else:
+        if c.session.flags & S_TRACKING:
+            tracking_command(c, cmd)
+            tracking_read(c, cmd, w.ctx.argv, w.ctx.argc)
         return True
     reply_error(w.ctx.out, text)
     w.stats[cmd.id].rejected += 1
@@ -636,7 +646,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     x.cmd = cmd
     x.db = c.session.db
     x.resp = c.session.resp
-    if unlikely(c.flags & C_MULTI or c.session.flags & S_PUBSUB) and not runs_now(w, c, b):
+    if unlikely(c.flags & C_MULTI or c.session.flags & (S_PUBSUB | S_TRACKING)) and not runs_now(w, c, b):
         clock[0] = rdtsc()
         return
     if unlikely(conf.monitors) and not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
@@ -646,6 +656,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         w.stats[cmd.id].rejected += 1
         clock[0] = rdtsc()
         return
+    if unlikely(w.push_conn != NULL):      # what eviction told this connection comes before the reply
+        pushes_flush(w)
     errors = x.out.errors
     before = out_pending(x.out)
     if likely(cmd.fn != NULL):

@@ -426,6 +426,8 @@ cdef void cmd_flushdb(Ctx* c) noexcept nogil:
     if flush_option(c, &later):
         c.dirty += <i64>flush_db(c.db, later)
         ready_db(c, c.db)
+        if conf.tracking and hook_flushed != NULL:
+            hook_flushed(c)
         reply_ok(c.out)
 
 
@@ -436,6 +438,8 @@ cdef void cmd_flushall(Ctx* c) noexcept nogil:
         for db in range(store.ndbs):
             c.dirty += <i64>flush_db(db, later)
             ready_db(c, db)
+        if conf.tracking and hook_flushed != NULL:
+            hook_flushed(c)
         reply_ok(c.out)
 
 

@@ -213,16 +213,6 @@ def client_capa(client: object, args: list[bytes]) -> object:
     return "OK"
 
 
-def client_trackinginfo(_client: object, _args: list[bytes]) -> object:
-    """CLIENT TRACKINGINFO; there is no tracking yet."""
-    return {b"flags": {b"off"}, b"redirect": -1, b"prefixes": []}
-
-
-def client_getredir(_client: object, _args: list[bytes]) -> object:
-    """CLIENT GETREDIR; there is no tracking yet."""
-    return -1
-
-
 def client_import_source(_client: object, args: list[bytes]) -> object:
     """CLIENT IMPORT-SOURCE ON|OFF"""
     word = args[2].lower()
@@ -239,6 +229,7 @@ LIST_FILTERS = (
     "DB <number>, CAPA <capabilities>; each but SKIPME, MAXAGE and IDLE with NOT- too."
 )
 HELP = [
+    ("CACHING (YES|NO)", "Lets the keys that the next command reads be tracked, or not."),
     ("CAPA <capability> ...", "Tells what the client is capable of: REDIRECT."),
     ("GETNAME", "Replies the connection's name."),
     ("GETREDIR", "Replies which client gets this one's invalidations."),
@@ -254,6 +245,8 @@ HELP = [
     ("REPLY (ON|OFF|SKIP)", "Says whether this connection wants replies."),
     ("SETINFO (LIB-NAME|LIB-VER) <value>", "Tells the client library's name or version."),
     ("SETNAME <name>", "Names the connection."),
+    ("TRACKING (ON|OFF) [<option> ...]", "Tells this connection when keys that it has read change.\n"
+     "Options: REDIRECT <id>, BCAST, PREFIX <prefix> (may be repeated), OPTIN, OPTOUT, NOLOOP."),
     ("TRACKINGINFO", "Describes the connection's tracking of keys."),
     ("UNBLOCK <id> [TIMEOUT|ERROR]", "Ends the wait of a client that is blocked."),
     ("UNPAUSE", "Ends a PAUSE."),
@@ -270,8 +263,6 @@ O_CLIENTS = "O(N), N the number of connections"
 ROWS: tuple[tuple[str, int, str, str, object, str, str], ...] = (
     ("capa", -3, BUSY, "8.0.0", client_capa, "Tells what the client can do.", "O(1)"),
     ("getname", 2, BUSY, "2.6.9", client_getname, "Replies the connection's name.", "O(1)"),
-    ("getredir", 2, BUSY, "6.0.0", client_getredir,
-     "Replies the client that gets the invalidations.", "O(1)"),
     ("id", 2, BUSY, "5.0.0", client_id, "Replies the connection's number.", "O(1)"),
     ("import-source", 3, FREE, "8.1.0", client_import_source,
      "Marks the connection as a source of an import.", "O(1)"),
@@ -287,8 +278,6 @@ ROWS: tuple[tuple[str, int, str, str, object, str, str], ...] = (
      "Chooses whether there are replies.", "O(1)"),
     ("setinfo", 4, BUSY, "7.2.0", client_setinfo, "Tells about the client library.", "O(1)"),
     ("setname", 3, BUSY, "2.6.9", client_setname, "Names the connection.", "O(1)"),
-    ("trackinginfo", 2, FREE, "6.2.0", client_trackinginfo,
-     "Describes the tracking of keys.", "O(1)"),
     ("unblock", -3, ADMIN, "5.0.0", client_unblock, "Ends the wait of a blocked client.",
      "O(log N), N the number of connections"),
     ("unpause", 2, ADMIN, "6.2.0", client_unpause, "Ends a pause.",

@@ -12,7 +12,7 @@ from engine.reply import error_stats
 from engine import arena, command, conf, events, inspect, keyspace, store
 from engine import hash as hashes
 from engine.commands import keys
-from net import bridge, cron, pubsub, version
+from net import bridge, cron, pubsub, tracking, version
 from net.commands import client as client_commands
 from net.commands import hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
@@ -203,7 +203,7 @@ def clients_section() -> Fields:
         ("client_recent_max_input_buffer", max((row["qbuf"] for row in rows), default=0)),
         ("client_recent_max_output_buffer", max((row["omem"] for row in rows), default=0)),
         ("blocked_clients", bridge.blocked_clients()),
-        ("tracking_clients", 0),
+        ("tracking_clients", tracking.figures()[0]),
         ("pubsub_clients", sum("P" in row["flags"] for row in rows)),
         ("watching_clients", watchers),
         ("clients_in_timeout_table", 0),
@@ -372,8 +372,7 @@ NOTHING_YET = [
     "latest_fork_usec", "total_forks",
     "migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits",
     "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses",
-    "total_active_defrag_time", "current_active_defrag_time", "tracking_total_keys",
-    "tracking_total_items", "tracking_total_prefixes", "unexpected_error_replies",
+    "total_active_defrag_time", "current_active_defrag_time", "unexpected_error_replies",
 ]  # fmt: skip
 # fields that the bridge's totals may have under their own name
 COUNTED_BY_BRIDGE = [
@@ -394,6 +393,8 @@ def stats_section() -> Fields:
         *_stats_of_traffic(totals),
         *_stats_of_keys(totals),
         *((name, 0) for name in NOTHING_YET),
+        *zip(("tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"), tracking.figures()[1:],
+             strict=True),
         ("total_error_replies", error_stats()[None]),
         ("dump_payload_sanitizations", 0),
         *((name, totals.get(name, 0)) for name in COUNTED_BY_BRIDGE),

@@ -579,7 +579,7 @@ cdef void tracking_prefix(Conn* c, const char* name, size_t n) noexcept nogil:
 
 
 cdef void tracking_end(Conn* c) noexcept nogil:
-    """CLIENT TRACKING OFF, RESET, or the connection ends. Keys it has read stay noted, its id tells that it has gone."""
+    """CLIENT TRACKING OFF, RESET, or the connection ends. Keys it has read stay noted until they change."""
     cdef Prefix** at = &prefixes
     cdef Prefix* p
     cdef u32 i

@@ -1,4 +1,4 @@
-"""CLIENT TRACKING, CACHING, TRACKINGINFO, GETREDIR: what a connection is told of changes; the rest is net/tracking.pyx."""
+"""CLIENT TRACKING, CACHING, TRACKINGINFO, GETREDIR: the rest is net/tracking.pyx."""
 
 from engine.command import register_python
 

@@ -2,8 +2,8 @@
 #
 # The table is by key name (whatever the database), in locked shelves; the locks come where pubsub has its. A key is
 # noted before the command that reads it runs: a change in between then tells the reader too early, never too late.
-# Only the worker of a connection looks at its options, so others send it what changed. BCAST connections are told of a turn's
-# changes at its end, by prefix.
+# Only the worker of a connection looks at its options, so others send it what changed. BCAST connections are told of
+# the changes of a turn at its end, by prefix.
 from engine.defs cimport *
 from engine.command cimport Ctx, Arg, Command
 from net.conn cimport Worker, Conn, Message

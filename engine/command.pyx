@@ -38,11 +38,41 @@ cdef bint same_word(const char* a, const char* lower, size_t n) noexcept nogil:
     return True
 
 
+cdef struct Renamed:           # rename-command
+    char old[40]
+    u32 old_len
+    u32 fresh_len              # 0: the command is gone
+    char fresh[64]
+
+cdef Renamed renames[64]
+cdef u32 renamed_used = 0
+
+
+cdef bint renamed(const char** name, size_t* n) noexcept nogil:
+    """The table's name for a client's; False if that name does not exist any more."""
+    cdef u32 i
+    cdef Renamed* r
+    for i in range(renamed_used):
+        r = &renames[i]
+        if r.fresh_len and r.fresh_len == n[0] and same_word(name[0], r.fresh, n[0]):
+            name[0] = r.old
+            n[0] = r.old_len
+            return True
+    for i in range(renamed_used):
+        r = &renames[i]
+        if r.old_len == n[0] and same_word(name[0], r.old, n[0]):
+            return False
+    return True
+
+
 cdef Command* command_find(const char* name, size_t n, const char* sub, size_t sub_n) noexcept nogil:
     """The row of a command (sub NULL) or subcommand; any case. NULL: there is none."""
-    cdef u32 h = name_hash(name, n, 2166136261)
+    cdef u32 h
     cdef u32 at
     cdef Command* c
+    if unlikely(renamed_used != 0) and not renamed(&name, &n):
+        return NULL
+    h = name_hash(name, n, 2166136261)
     if sub != NULL:
         h = name_hash(sub, sub_n, (h ^ (<u32>c'|')) * 16777619)
     at = (h ^ (h >> 15)) & (COMMAND_HASH - 1)
@@ -121,3 +151,19 @@ def find(bytes name, sub=None):
     else:
         c = command_find(name, len(name), <bytes>sub, len(sub))
     return None if c == NULL else rows[c.name[:c.name_len].decode()]
+
+
+def rename(bytes old, bytes fresh) -> None:
+    """rename-command, before there are clients: a command (not a subcommand) gets another name; b"": none."""
+    global renamed_used
+    cdef Renamed* r = &renames[renamed_used]
+    row = find(old)
+    name = row["name"].encode()
+    if renamed_used == 64 or len(fresh) > 63:
+        raise ValueError("too many commands are renamed, or the name is too long")
+    memcpy(r.old, <char*><bytes>name, len(name) + 1)
+    r.old_len = len(name)
+    fresh = fresh.lower()
+    memcpy(r.fresh, <char*>fresh, len(fresh) + 1)
+    r.fresh_len = len(fresh)
+    renamed_used += 1

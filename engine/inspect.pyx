@@ -18,6 +18,9 @@ from engine.members cimport Members
 from engine.quicklist cimport Node, Quicklist
 from engine.rdbio cimport RdbOut, rdb_out_free, rdb_out_string
 
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int)
+
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
@@ -342,3 +345,13 @@ def populate(int db, i64 count, bytes prefix, i64 value_bytes, i64 now_ms) -> in
     free(name)
     free(value)
     return made
+
+
+def stand_still(double seconds) -> None:
+    """DEBUG SLEEP: hold every partition's lock for so long."""
+    cdef i64 until = mono_us() + <i64>(seconds * 1000000)
+    with nogil:
+        lock_all()
+        while mono_us() < until:
+            usleep(500000 if until - mono_us() > 500000 else <unsigned int>(until - mono_us()) + 1)
+        unlock_all()

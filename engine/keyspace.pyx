@@ -8,7 +8,8 @@ from engine.lock cimport lock, unlock
 from engine.arena cimport (arena_alloc, arena_free, arena_usable, arena_good_size,
                            memory_used_atomic)
 from engine.numbers cimport parse_i64
-from engine.command cimport Session, ctx_random
+from engine.imports cimport S_IMPORT
+from engine.command cimport F_WRITE, Session, ctx_random
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned int)
@@ -63,8 +64,14 @@ cdef void touch_slow(Ctx* c, Entry* e) noexcept nogil:
 
 
 cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil:
-    if entry_expire(k.entry) >= c.now_ms or conf.import_mode:
+    if entry_expire(k.entry) >= c.now_ms:
         return False
+    if unlikely(conf.import_mode != 0):    # nothing expires by itself; only the source of the import still sees it
+        if c.session != NULL and c.session.flags & S_IMPORT:
+            return False
+        if c.cmd == NULL or not c.cmd.flags & F_WRITE:
+            k.entry = NULL
+            return True
     cdef char name[512]
     if k.ptr == entry_key(k.entry) and k.len <= sizeof(name):
         memcpy(name, k.ptr, k.len)     # the event names the key after its entry has gone

@@ -11,8 +11,9 @@ from libc.string cimport memcpy, strlen, strncmp
 from engine.defs cimport *
 from engine.reply cimport *
 from engine.command cimport *
+from engine.imports cimport S_IMPORT
 from engine.conf cimport conf
-from engine.store cimport store
+from engine.store cimport store, Partition
 from net.conn cimport *
 from net.worker cimport *
 from net.pubsub cimport pubsub_leave, PS_CHANNEL, PS_PATTERN, PS_SHARD
@@ -146,6 +147,11 @@ cdef class Client:
     def no_touch(self, value):
         self.c.session.flags = self.c.session.flags & ~S_NO_TOUCH | (S_NO_TOUCH if value else 0)
     @property
+    def import_source(self): return bool(self.c.session.flags & S_IMPORT)
+    @import_source.setter
+    def import_source(self, value):
+        self.c.session.flags = self.c.session.flags & ~S_IMPORT | (S_IMPORT if value else 0)
+    @property
     def no_evict(self): return bool(self.c.session.flags & S_NO_EVICT)
     @no_evict.setter
     def no_evict(self, value):
@@ -239,6 +245,8 @@ cdef str flag_text(Conn* c):
         text += "e"
     if c.session.flags & S_NO_TOUCH:
         text += "T"
+    if c.session.flags & S_IMPORT:
+        text += "I"
     return text or "N"
 
 
@@ -509,6 +517,7 @@ def kill_client(u64 id) -> bool:
         c = workers[i].conns
         while c != NULL:
             if c.session.id == id and not c.flags & C_CLOSING:
+                atomic_store64(&c.doomed, id, RELAXED)     # what it has sent already does not run either
                 post(workers[i], MSG_KILL, -1, c, id, NULL, 0)
                 return True
             c = c.next
@@ -545,6 +554,12 @@ def blocked_clients() -> int:
             n += c.flags & C_HELD != 0
             c = c.next
     return n
+
+
+def base_bytes() -> int:
+    """Memory of the threads and the partitions, which is there before any data or client."""
+    cdef i64 n = store.nparts * sizeof(Partition)
+    return n + nworkers * (sizeof(Worker) + RECEIVE_BYTES)
 
 
 def command_stats() -> list:

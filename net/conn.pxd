@@ -36,6 +36,7 @@ cdef enum:
     WORKERS_MAX = 64
     LISTENERS_MAX = 32
     INLINE_MAX = 65536
+    RECEIVE_BYTES = 1 << 20    # a worker's receive buffers
 
 cdef struct Parser:            # a command that has not arrived whole
     i64 left                   # arguments still to come; 0: at the start of a command
@@ -53,11 +54,13 @@ cdef struct Conn:
     u32 flags
     u32 worker
     u32 last_cmd
+    u64 doomed                 # CLIENT KILL from another thread: the session id that is to go
     OutBuf out
     size_t head_sent           # bytes of the first output chunk that are sent
     char* qbuf
     size_t qlen
     size_t qcap
+    size_t qpeak               # the most that it held since the last tick
     Parser parser
     Conn* next                 # of the worker
     Conn* prev

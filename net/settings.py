@@ -316,7 +316,6 @@ _ACCEPTED_GROUPS = {
         "tls-ca-cert-file tls-ca-cert-dir tls-protocols tls-ciphers tls-ciphersuites "
         "max-new-tls-connections-per-cycle",
     "no RDMA": "rdma-port rdma-rx-size rdma-completion-vector rdma-bind",
-    "the process keeps its title": "set-proc-title proc-title-template",
     "no crash reports or watchdog of its own":
         "crash-log-enabled crash-memcheck-enabled use-exit-on-panic watchdog-period "
         "enable-debug-assert",

@@ -70,7 +70,7 @@ cdef extern from "<sys/mman.h>" nogil:
 cdef enum:
     SQ_ENTRIES = 1024
     CQ_ENTRIES = 4096
-    BUFFERS = 128
+    BUFFERS = 128             # x BUFFER_BYTES: net.conn.RECEIVE_BYTES
     BUFFER_BYTES = 8192
     CQE_BATCH = 256
     OP_RECV = 1                # in the low bits of user_data, above them the Conn

@@ -44,7 +44,9 @@ cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
 cdef enum:
-    QBUF_KEEP_BYTES = 32768        # a larger empty query buffer is freed
+    QBUF_BYTES = 16384             # a query buffer at least
+    QBUF_KEEP_BYTES = 32768        # a larger one shrinks to what was needed lately
+    QBUF_IDLE_US = 2000000         # of an idle client there is only what is in it
     TICK_US = 100000
 
 cdef const char* EXEC_ABORTED = b"EXECABORT Transaction discarded because of:"
@@ -460,6 +462,8 @@ cdef void worker_tick(Worker* w) noexcept nogil:
             conn_close(w, c)
         elif c.soft_since_us:
             check_output_limit(w, c)
+        if c.qcap:
+            qbuf_shrink(w, c)
         c = c.next
     if not conf.paused:
         resume_held(w)
@@ -661,7 +665,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     errors = x.out.errors
     before = out_pending(x.out)
     if likely(cmd.fn != NULL):
-        if likely(cmd.lock == LOCK_KEY):
+        if likely(b.keyed):
             x.key = b.key
             x.key.db = x.db
             lock(&x.key.part.lock)
@@ -680,6 +684,9 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             return
     else:
         hook_python(w, c, cmd, x.argv, x.argc)
+        if unlikely(cmd.flags & F_CONTAINER and b.argc > 1):
+            clock[0] = rdtsc()             # its subcommand does not exist: nothing was called
+            return
     now = rdtsc()
     w.stats[cmd.id].calls += 1
     w.stats[cmd.id].cycles += now - clock[0]
@@ -707,8 +714,9 @@ cdef void prepare(Worker* w, Conn* c, Parsed* b) noexcept nogil:
             cmd = sub
     b.cmd = cmd
     b.keyed = 0
-    if cmd == NULL or cmd.lock != LOCK_KEY or b.argc <= cmd.first:
-        return
+    if cmd == NULL or b.argc <= cmd.first or (cmd.lock != LOCK_KEY and not (
+            cmd.lock == LOCK_KEYS and b.argc == 2 and cmd.first == 1 and cmd.last == -1 and cmd.get_keys == NULL)):
+        return                         # (DEL and its like of a single key are commands of one key)
     b.keyed = 1
     w.ctx.db = c.session.db
     key_init(&w.ctx, &b.key, &a[cmd.first])
@@ -828,8 +836,7 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
         clock = rdtsc()
         for i in range(k):
             if unlikely(conf.paused != 0) and w.batch[i].cmd != NULL and (
-                    conf.paused == 2 or w.batch[i].cmd.flags & (F_WRITE | F_MAY_REPLICATE)) and \
-                    not w.batch[i].cmd.flags & F_ADMIN:
+                    conf.paused == 2 or w.batch[i].cmd.flags & (F_WRITE | F_MAY_REPLICATE)):
                 c.flags |= C_HELD
                 parser_free(&c.parser)
                 return marks[i]
@@ -851,24 +858,42 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
     return done
 
 
-cdef bint qbuf_room(Worker* w, Conn* c, size_t need) noexcept nogil:
-    """Make the query buffer hold `need` bytes."""
-    cdef size_t cap = c.qcap
-    if need <= cap:
-        return True
-    cap = need if need > (1 << 20) else need * 2
-    c.qbuf = <char*>realloc(c.qbuf, cap)
-    if c.qbuf == NULL:
-        abort()
+cdef void qbuf_resize(Worker* w, Conn* c, size_t cap) noexcept nogil:
+    if cap == 0:
+        free(c.qbuf)
+        c.qbuf = NULL
+    else:
+        c.qbuf = <char*>realloc(c.qbuf, cap)
+        if c.qbuf == NULL:
+            abort()
     w.qbuf_bytes += cap - c.qcap
     c.qcap = cap
-    return True
+
+
+cdef void qbuf_room(Worker* w, Conn* c, size_t need) noexcept nogil:
+    """Make the query buffer hold `need` bytes."""
+    if need <= c.qcap:
+        return
+    qbuf_resize(w, c, QBUF_BYTES if need <= QBUF_BYTES else need if need > (1 << 20) else need * 2)
+
+
+cdef void qbuf_shrink(Worker* w, Conn* c) noexcept nogil:
+    """From the tick: nothing of an idle client's query buffer is kept, of a busy one's what it lately needed."""
+    if w.now_us - c.last_us > QBUF_IDLE_US:
+        if c.qcap > c.qlen:
+            qbuf_resize(w, c, c.qlen)
+    elif c.qcap > QBUF_KEEP_BYTES and c.qpeak < c.qcap // 2 and c.qlen < c.qcap // 2:
+        qbuf_resize(w, c, c.qpeak if c.qpeak > QBUF_BYTES else QBUF_BYTES)
+    c.qpeak = c.qlen
 
 
 cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
     """Bytes have arrived (n may be 0: try again what is buffered)."""
     cdef size_t used, wants
     if c.flags & (C_CLOSING | C_NO_MORE):
+        return
+    if unlikely(atomic_load64(&c.doomed, RELAXED) == c.session.id):
+        conn_close(w, c)
         return
     w.net_in += n
     c.net_in += n
@@ -883,6 +908,8 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
             qbuf_room(w, c, wants if wants > c.qlen + n else c.qlen + n)
             memcpy(c.qbuf + c.qlen, p, n)
             c.qlen += n
+            if c.qlen > c.qpeak:
+                c.qpeak = c.qlen
         if c.qlen and not c.flags & (C_HELD | C_BLOCKED | C_CLOSING | C_NO_MORE):
             used = run_input(w, c, c.qbuf, c.qlen)
             c.qlen -= used
@@ -890,11 +917,6 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
                 memmove(c.qbuf, c.qbuf + used, c.qlen)
         if c.qlen > <size_t>conf.query_buffer_limit:
             conn_close(w, c)
-        elif c.qlen == 0 and c.qcap > QBUF_KEEP_BYTES:
-            w.qbuf_bytes -= c.qcap
-            free(c.qbuf)
-            c.qbuf = NULL
-            c.qcap = 0
     if c.out.head != NULL or c.flags & C_CLOSE_SOON:
         flush_later(w, c)
 

@@ -5,6 +5,7 @@ from libc.string cimport memcpy, memcmp, memchr
 from engine.defs cimport *
 from engine.store cimport *
 from engine.command cimport Ctx, Arg, register, arg_is, ctx_random, S_NO_TOUCH
+from engine.imports cimport S_IMPORT
 from engine.conf cimport conf
 from engine.glob cimport glob_match, glob_slot
 from engine.events cimport *
@@ -550,7 +551,7 @@ cdef void gather_init(Gather* g, Ctx* c, const char* pattern, size_t pattern_len
     out_init(&g.out, c.out.pool)
     g.pattern = NULL if pattern_len == 1 and pattern[0] == c'*' else pattern
     g.pattern_len = pattern_len
-    g.now_ms = c.now_ms
+    g.now_ms = c.now_ms if not (conf.import_mode and c.session.flags & S_IMPORT) else 0
     g.seen = g.found = 0
     g.type_ = -1
     g.due = 0

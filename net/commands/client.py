@@ -213,12 +213,12 @@ def client_capa(client: object, args: list[bytes]) -> object:
     return "OK"
 
 
-def client_import_source(_client: object, args: list[bytes]) -> object:
+def client_import_source(client: object, args: list[bytes]) -> object:
     """CLIENT IMPORT-SOURCE ON|OFF"""
     word = args[2].lower()
     if not setting("import-mode", False) and word != b"off":
         raise Error("ERR Server is not in import mode")
-    on_off(args[2])
+    client.import_source = on_off(args[2])
     return "OK"
 
 

@@ -9,6 +9,7 @@ from engine import conf, digest, inspect
 from engine import quicklist as lists
 from engine.commands import dump
 from net import cron, log
+from net.config import config
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -238,13 +239,13 @@ def error(_client: object, args: list[bytes]) -> object:
 
 
 def sleep(_client: object, args: list[bytes]) -> object:
-    """DEBUG SLEEP seconds: of the worker that serves this connection"""
+    """DEBUG SLEEP seconds: no key can be reached meanwhile, by nobody"""
     try:
         seconds = float(args[2])
     except ValueError:
         seconds = 0.0
     if 0 < seconds < 1e9:
-        time.sleep(seconds)
+        inspect.stand_still(seconds)
     return "OK"
 
 
@@ -282,6 +283,15 @@ def pause_cron(_client: object, args: list[bytes]) -> object:
     return "OK"
 
 
+def config_rewrite_force_all(_client: object, _args: list[bytes]) -> object:
+    """DEBUG CONFIG-REWRITE-FORCE-ALL: every setting goes to the file, those with their default too"""
+    try:
+        config.rewrite(force_all=True)
+    except OSError as failure:
+        raise Error(f"ERR CONFIG-REWRITE-FORCE-ALL failed: {failure.strerror}") from None
+    return "OK"
+
+
 def set_skip_checksum_validation(_client: object, args: list[bytes]) -> object:
     """DEBUG SET-SKIP-CHECKSUM-VALIDATION 0|1"""
     dump.set_any_checksum(bool(loose_int(args[2])))
@@ -304,6 +314,7 @@ HELP = [
     ("LISTPACK <key>", "Says whether the key's value is a listpack."),
     ("LOG <text>", "Writes the text to the log."),
     ("OBJECT <key> [FAST]", "Shows the insides of a key."),
+    ("CONFIG-REWRITE-FORCE-ALL", "Rewrites the configuration file with all settings."),
     ("PAUSE-CRON <0|1>", "Stops or starts the periodic work."),
     ("POPULATE <count> [<prefix> [<size>]]", "Makes that many string keys: <prefix>:<number>."),
     ("PROTOCOL <type>", "Replies a sample of a type: string, integer, double, bignum, null,\n"
@@ -347,6 +358,7 @@ HANDLERS: dict[bytes, tuple[int, int, Callable[[object, list[bytes]], object]]] 
     b"error": (3, 3, error),
     b"replybuffer": (4, 4, replybuffer),
     b"pause-cron": (3, 3, pause_cron),
+    b"config-rewrite-force-all": (2, 2, config_rewrite_force_all),
     b"set-skip-checksum-validation": (3, 3, set_skip_checksum_validation),
     b"dict-resizing": (3, 3, accepted),
     b"hashtable-can-abort-shrink": (3, 3, accepted),

@@ -118,6 +118,7 @@ def reset(client: object, _args: list[bytes]) -> object:
     client.name = b""
     client.no_touch = False
     client.no_evict = False
+    client.import_source = False
     client.reply_mode = "on"
     client.authenticated = not bytes_setting("requirepass")
     return "RESET"

@@ -39,6 +39,7 @@ def used_bytes(totals: dict | None = None) -> int:
     if totals is None:
         totals = bridge.totals()
     used = store.used_exact()
+    used += bridge.base_bytes()
     used += totals.get("output_buffer_bytes", 0) + totals.get("query_buffer_bytes", 0)
     _peak["bytes"] = max(_peak["bytes"], used)
     return used
@@ -61,10 +62,10 @@ class Usage:
         self.data = store.used_exact()
         self.total = used_bytes(totals)
         self.peak = _peak["bytes"]
-        self.startup = 0
+        self.startup = bridge.base_bytes()
         self.rss = rss_bytes()
         self.mapped = max(arena.mapped(), self.data)
-        self.clients = self.total - self.data
+        self.clients = self.total - self.data - self.startup
         self.databases = []
         for db in range(inspect.databases()):
             if store.counts(db)[0]:
@@ -72,7 +73,7 @@ class Usage:
         tables = sum(found["table_bytes"] for _, found in self.databases)
         self.keys = sum(found["keys"] for _, found in self.databases)
         self.tables = tables
-        self.overhead = tables + self.clients
+        self.overhead = tables + self.clients + self.startup
         self.dataset = max(0, self.total - self.overhead)
 
     @property

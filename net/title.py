@@ -6,8 +6,8 @@ import os
 def words_of(config: object) -> dict[str, str]:
     """What the words in braces stand for, as strings."""
     port, tls_port, unix = (config.get_value(name) for name in ("port", "tls-port", "unixsocket"))
-    addresses = str(config.get_value("bind") or "*").replace("[", "").split()
-    first = addresses[0].strip("'\",-") if addresses else "*"
+    addresses = config.get_value("bind")
+    first = addresses[0].lstrip("-") if addresses else "*"
     where = f"{first}:{port or tls_port}" if port or tls_port else unix
     return {
         "title": "valkey-server", "listen-addr": where,

@@ -28,6 +28,7 @@ cdef enum:
     F_ALLOW_BUSY = 262144
     F_CONTAINER = 524288       # has subcommands (not shown)
     F_IMMEDIATE = 1048576      # runs inside MULTI instead of being queued (not shown)
+    F_VALUE = 2097152          # of a type whose values are apart from their entries (not shown)
 
     LOCK_NONE = 0              # the function takes what it needs
     LOCK_KEY = 1               # the partition of the one key

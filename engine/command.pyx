@@ -14,6 +14,8 @@ FLAG_NAMES = {
 LOCKS = {"none": LOCK_NONE, "key": LOCK_KEY, "keys": LOCK_KEYS, "all": LOCK_ALL,
          "self": LOCK_SELF}
 
+VALUE_GROUPS = ("list", "set", "sorted-set", "sorted_set", "hash", "stream", "geo")
+
 # name -> row, for COMMAND and statistics: id, name, arity, flags, keys, handler, about
 rows = {}
 handlers = []      # by id: the Python callable of a control-plane command, or None
@@ -107,6 +109,8 @@ cdef object register(str name, int arity, str flags, tuple keys, cmd_fn fn, dict
     c.name_len = len(raw)
     c.id = id_
     c.fn = fn
+    if (about or {}).get("group") in VALUE_GROUPS:
+        c.flags |= F_VALUE
     c.arity = arity
     c.first, c.last, c.step = first, last, step
     c.lock = LOCK_NONE if not first else (LOCK_KEY if first == last else LOCK_KEYS)

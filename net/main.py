@@ -11,6 +11,7 @@ from net import log, version
 from net.config import ConfigError, ConfigFileError, config
 
 PARTITIONS_PER_THREAD = 64
+PARTITIONS_ALONE = 16          # one thread: each partition has its own partly filled spans of every size
 PARTITIONS_MAX = 4096
 RESERVED_FILES = 32
 DEFAULT_PID_FILE = "/var/run/valkey.pid"
@@ -195,7 +196,8 @@ def import_commands() -> None:
 def create_store() -> None:
     """The keyspace, cut into parts enough for the threads to rarely meet."""
     from engine import store
-    wanted = PARTITIONS_PER_THREAD * config.get_value("io-threads")
+    threads = config.get_value("io-threads")
+    wanted = PARTITIONS_PER_THREAD * threads if threads > 1 else PARTITIONS_ALONE
     partitions = min(1 << (wanted - 1).bit_length(), PARTITIONS_MAX)
     in_cluster = config.get_value("cluster-enabled")
     store.create(partitions, config.get_value("cluster-databases" if in_cluster else "databases"))

@@ -745,6 +745,25 @@ cdef void prefetch_chained(Key* key) noexcept nogil:
     unlock(&k.part.lock)
 
 
+cdef void prefetch_value(Key* k, Bucket* b, u32 place) noexcept nogil:
+    """The value behind an entry: the entry is only read under the lock, if that is free."""
+    cdef Table* t
+    cdef Entry* e
+    cdef char* value
+    if not try_lock(&k.part.lock):
+        return
+    t = store.dbs[k.db].slots[k.slot]
+    if t != NULL and t == k.table and t.nbuckets <= SEGMENT_BUCKETS and \
+            b == <Bucket*>t.mem + table_index(t, k.hash) and b.bits >> place & 1 and \
+            not (place == 6 and b.bits & BUCKET_CHAINED):
+        e = cell_entry(b.cells[place])
+        if entry_type(e) != TYPE_STRING:
+            value = <char*>value_ptr(e)[0]
+            prefetch(value)
+            prefetch(value + 64)
+    unlock(&k.part.lock)
+
+
 cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
     """Slot, bucket and entry of each command, a stage at a time. What is read here is read without a lock and
     only used as an address to prefetch (tables are never reused as anything else, segments never unmapped)."""
@@ -755,7 +774,8 @@ cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
     cdef u64 word
     cdef void* mem
     cdef u32 chained[BATCH_MAX]
-    cdef u32 n_chained = 0
+    cdef u32 valued[BATCH_MAX]
+    cdef u32 n_chained = 0, n_valued = 0
     for i in range(n):
         if w.batch[i].keyed:
             t = store.dbs[w.batch[i].key.db].slots[w.batch[i].key.slot]
@@ -776,12 +796,14 @@ cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
         b = found[i]
         if b == NULL:
             continue
-        found[i] = NULL
         for hits in range(7):
             if b.tags[hits] == hash_tag_byte(w.batch[i].key.hash) and b.bits >> hits & 1:
                 word = b.cells[hits] & ~<u64>CELL_TAG
                 prefetch(<void*>word)
                 prefetch(<char*>word + 64)
+                if w.batch[i].cmd.flags & F_VALUE:
+                    valued[n_valued] = i << 3 | hits
+                    n_valued += 1
                 break
         else:
             if b.bits & BUCKET_CHAINED:
@@ -790,6 +812,8 @@ cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
                 n_chained += 1
     for i in range(n_chained):
         prefetch_chained(&w.batch[chained[i]].key)
+    for i in range(n_valued):
+        prefetch_value(&w.batch[valued[i] >> 3].key, found[valued[i] >> 3], valued[i] & 7)
 
 
 cdef void protocol_error(Worker* w, Conn* c, char* base) noexcept nogil:

@@ -16,7 +16,7 @@ cdef enum:
     PAGE_BITS = 13
     PAGES_PER_SEGMENT = 512
     SMALL_MAX = 32768
-    CLASSES = 80
+    CLASSES = 96
     DRIFT_MAX = 1024
     CLS_RUN = 254          # a span that is one block of several pages
     CLS_HUGE = 255         # a block with a mapping of its own

@@ -42,12 +42,10 @@ cdef void make_classes() noexcept nogil:
         cls += 1
         if size >= SMALL_MAX:
             break
-        if size < 128:
+        if size < 256:
             step = 8
-        elif size < 256:
-            step = 16
         elif size < 512:
-            step = 32
+            step = 16
         else:
             step = 64
             while step * 16 < size + 1:

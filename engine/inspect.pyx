@@ -217,7 +217,6 @@ cdef struct Figures:
     u64 tables
     u64 buckets
     u64 chained
-    u64 entry_bytes
     u64 table_bytes
     u64 ttl_sum
     u64 ttl_seen
@@ -269,7 +268,7 @@ def figures(int db, bint chains=False, i64 now_ms=0, i64 ttl_samples=0) -> dict:
     cdef Table* t
     for i in range(CHAIN_KINDS):
         f.chains[i] = 0
-    f.keys = f.expires = f.tables = f.buckets = f.chained = f.entry_bytes = f.table_bytes = 0
+    f.keys = f.expires = f.tables = f.buckets = f.chained = f.table_bytes = 0
     f.ttl_sum = f.ttl_seen = 0
     with nogil:
         for i in range(store.nparts):
@@ -286,7 +285,6 @@ def figures(int db, bint chains=False, i64 now_ms=0, i64 ttl_samples=0) -> dict:
                 f.tables += 1
                 f.buckets += t.nbuckets
                 f.chained += t.chained
-                f.entry_bytes += t.bytes
                 table_bytes_add(&f, t)
                 if chains:
                     chains_add(&f, t)
@@ -294,7 +292,7 @@ def figures(int db, bint chains=False, i64 now_ms=0, i64 ttl_samples=0) -> dict:
                     ttl_add(&f, t, now_ms)
             unlock(&p.lock)
     return {"keys": f.keys, "expires": f.expires, "tables": f.tables, "buckets": f.buckets,
-            "chained": f.chained, "entry_bytes": f.entry_bytes, "table_bytes": f.table_bytes,
+            "chained": f.chained, "table_bytes": f.table_bytes,
             "avg_ttl": f.ttl_sum // f.ttl_seen if f.ttl_seen else 0,
             "chains": [f.chains[i] for i in range(CHAIN_KINDS)] if chains else []}
 

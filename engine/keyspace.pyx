@@ -1,6 +1,6 @@
 # slotring: data plane
 """Keys and string values as commands use them; expiry, eviction; see keyspace.pxd."""
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcpy, memset, memmove
 from engine.defs cimport *
 from engine.store cimport *
@@ -73,14 +73,21 @@ cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil:
             k.entry = NULL
             return True
     cdef char name[512]
-    if k.ptr == entry_key(k.entry) and k.len <= sizeof(name):
-        memcpy(name, k.ptr, k.len)     # the event names the key after its entry has gone
-        k.ptr = name
+    cdef char* copy = name
+    if k.ptr == entry_key(k.entry):        # the event names the key after its entry has gone
+        if k.len > sizeof(name):
+            copy = <char*>malloc(k.len)
+            if copy == NULL:
+                abort()
+        memcpy(copy, k.ptr, k.len)
+        k.ptr = copy
     c.unasked = True
     key_delete(c, k)
     c.unasked = False
     c.expired += 1
     notify(c, N_EXPIRED, b"expired", k)
+    if copy != name:
+        free(copy)
     return True
 
 
@@ -105,7 +112,6 @@ cdef void key_put(Ctx* c, Key* k, Entry* e) noexcept nogil:
     had = old.flags & E_EXPIRE
     k.cell[0] = cell_of(e)
     k.entry = e
-    k.table.bytes += arena_usable(e) - arena_usable(old)
     if unlikely((old.flags ^ e.flags) & E_FIELDS):
         k.part.db_fields[k.db] += <u64>(1 if e.flags & E_FIELDS else -1)
     if e.flags & E_FIELDS:

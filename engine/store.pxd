@@ -62,18 +62,15 @@ cdef struct Bucket:
     u8 tags[7]             # top byte of each key's hash
     u64 cells[7]
 
-cdef struct Table:         # 56 bytes
+cdef struct Table:         # 40 bytes
     void* mem              # Bucket*, or Bucket** (dir) when nbuckets > SEGMENT_BUCKETS
     u32 nbuckets
     u32 count              # keys
     u32 expires            # keys with an expiry
     u32 expire_cursor      # next bucket for the active expiry of a large slot
     i64 next_expire        # no key here expires before this, ms; INT64_MAX: none has an expiry
-    u64 bytes              # of the entries, as the arena counts them
-    u32 cap                # buckets (or dir places) the block has room for
     u32 slot
     u32 chained            # overflow buckets
-    u32 pad
 
 cdef struct Partition:     # the lock's line is its own
     u32 lock

@@ -224,7 +224,6 @@ cdef Table* table_new(Key* k) noexcept nogil:
     t.mem = arena_alloc(a, sizeof(Bucket))
     (<Bucket*>t.mem).bits = 0
     t.nbuckets = 1
-    t.cap = 1
     t.next_expire = NEVER
     t.slot = k.slot
     store.dbs[k.db].slots[k.slot] = t
@@ -245,28 +244,25 @@ cdef void table_room(Arena* a, Table* t) noexcept nogil:
     cdef u32 n = t.nbuckets, cap
     cdef void* mem
     if n < SEGMENT_BUCKETS:
-        if n < t.cap:
+        if n * sizeof(Bucket) < arena_usable(t.mem):
             return
         mem = arena_alloc(a, bucket_cap(n + 1) * sizeof(Bucket))
         memcpy(mem, t.mem, n * sizeof(Bucket))
         arena_free(a, t.mem)
         t.mem = mem
-        t.cap = bucket_cap(n + 1)
         return
     if n == SEGMENT_BUCKETS:       # the one block becomes segment 0 of a directory
         mem = arena_alloc(a, 8 * sizeof(void*))
         (<void**>mem)[0] = t.mem
         t.mem = mem
-        t.cap = 8
     if n % SEGMENT_BUCKETS:
         return
-    if n // SEGMENT_BUCKETS >= t.cap:
-        cap = t.cap * 2
-        mem = arena_alloc(a, cap * sizeof(void*))
-        memcpy(mem, t.mem, t.cap * sizeof(void*))
+    cap = <u32>(arena_usable(t.mem) // sizeof(void*))
+    if n // SEGMENT_BUCKETS >= cap:
+        mem = arena_alloc(a, 2 * cap * sizeof(void*))
+        memcpy(mem, t.mem, cap * sizeof(void*))
         arena_free(a, t.mem)
         t.mem = mem
-        t.cap = cap
     (<void**>t.mem)[n // SEGMENT_BUCKETS] = arena_alloc(a, SEGMENT_BUCKETS * sizeof(Bucket))
 
 
@@ -347,13 +343,11 @@ cdef void table_merge(Partition* p, Table* t) noexcept nogil:
                 mem = (<void**>t.mem)[0]
                 arena_free(a, t.mem)
                 t.mem = mem
-                t.cap = SEGMENT_BUCKETS
-    elif n >= 1 and n * 2 <= t.cap:
+    elif n >= 1 and n * 2 * sizeof(Bucket) <= arena_usable(t.mem):
         mem = arena_alloc(a, bucket_cap(n) * sizeof(Bucket))
         memcpy(mem, t.mem, n * sizeof(Bucket))
         arena_free(a, t.mem)
         t.mem = mem
-        t.cap = bucket_cap(n)
 
 
 cdef void table_insert(Key* k, Entry* e) noexcept nogil:
@@ -362,11 +356,10 @@ cdef void table_insert(Key* k, Entry* e) noexcept nogil:
     cdef Partition* p = k.part
     if t == NULL:
         t = k.table = table_new(k)
-    if unlikely(t.count * GROW_DEN > t.nbuckets * GROW_NUM):
+    if unlikely(t.count * GROW_DEN > t.nbuckets * GROW_NUM) and (t.nbuckets > 1 or t.count >= BUCKET_SLOTS):
         table_split(p, t)
     bucket_put(p, t, table_bucket(t, table_index(t, k.hash)), cell_of(e), hash_tag_byte(k.hash))
     t.count += 1
-    t.bytes += arena_usable(e)
     p.db_keys[k.db] += 1
     k.entry = e
     k.cell = NULL
@@ -422,7 +415,6 @@ cdef void table_remove(Key* k) noexcept nogil:
     elif not b.bits and t.chained:
         bucket_unchain(p, t, table_bucket(t, table_index(t, k.hash)), b)
     t.count -= 1
-    t.bytes -= arena_usable(k.entry)
     p.db_keys[k.db] -= 1
     if unlikely(k.entry.flags & E_FIELDS):
         p.db_fields[k.db] -= 1
@@ -706,4 +698,4 @@ def free_doomed(i64 budget_us) -> int:
     return ended
 
 
-assert sizeof(Entry) == 8 and sizeof(Bucket) == 64 and sizeof(Table) == 56, sizeof(Table)
+assert sizeof(Entry) == 8 and sizeof(Bucket) == 64 and sizeof(Table) == 40, sizeof(Table)

@@ -216,7 +216,7 @@ def malloc_stats(_client: object, _args: list[bytes]) -> object:
     ]
     for db, found in now.databases:
         lines.append(
-            f"db{db}: {found['entry_bytes']} bytes in {found['keys']} keys, "
+            f"db{db}: {found['keys']} keys, "
             f"{found['table_bytes']} bytes in {found['tables']} tables"
         )
     return Verbatim(("\n".join(lines) + "\n").encode(), "txt")

@@ -454,6 +454,8 @@ cdef void expire_all() noexcept nogil:
 def expire_cycle(i64 now_ms, i64 budget_us) -> int:
     """Delete expired keys, at most for budget_us microseconds; returns how many. One thread at a time."""
     global expired_keys_active
+    if conf.import_mode:               # what is imported expires when its source says so
+        return 0
     with nogil:
         cron_ctx.now_ms = now_ms
         cron_ctx.session = &cron_session

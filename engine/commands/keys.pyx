@@ -549,7 +549,7 @@ cdef struct Gather:            # the names that match, as replies
 
 cdef void gather_init(Gather* g, Ctx* c, const char* pattern, size_t pattern_len) noexcept nogil:
     out_init(&g.out, c.out.pool)
-    g.pattern = NULL if pattern_len == 1 and pattern[0] == c'*' else pattern
+    g.pattern = NULL if pattern != NULL and pattern_len == 1 and pattern[0] == c'*' else pattern
     g.pattern_len = pattern_len
     g.now_ms = c.now_ms if not (conf.import_mode and c.session.flags & S_IMPORT) else 0
     g.seen = g.found = 0

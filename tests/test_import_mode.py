@@ -1,4 +1,4 @@
-"""Import mode: expired keys are neither deleted nor, for the import's source, hidden; and what monitors leave behind."""
+"""Import mode: expired keys are not deleted, and its source sees them. What monitors leave behind."""
 
 import os
 import time

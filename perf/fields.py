@@ -3,9 +3,9 @@
     perf/fields --valkey DIR [--fields 1000000] [--over 60] [--hashes 1000]
 
 For each server: keys for GET, then valkey-benchmark's GET (50 connections, pipeline 1) for `over` seconds as a base,
-then the fields are written with expiries spread evenly over `over` seconds and GET runs for as long again. Reported:
-p99 of both, their ratio, and how long after the last expiry the memory of the fields was back (used_memory within 2 % of
-the fields' bytes of what it was before).
+then the fields are written with expiries spread evenly over `over` seconds and GET runs for as long again.
+Reported: p99 of both, their ratio, and how long after the last expiry the memory of the fields was back (used_memory
+within 2 % of the fields' bytes of what it was before).
 """
 
 import argparse
@@ -98,8 +98,8 @@ def main() -> int:
         try:
             cell = one(options, peer)
             back = "not within 30 s" if cell["back_s"] is None else f"{max(cell['back_s'], 0):.1f} s after the last"
-            print(f"{peer.name}: p99 of GET {cell['base_p99_ms']:.2f} ms without, {cell['p99_ms']:.2f} ms with expiring "
-                  f"fields (ratio {cell['ratio']:.2f}; {cell['base_rps']:,.0f} and {cell['rps']:,.0f} requests/s); "
+            print(f"{peer.name}: p99 of GET {cell['base_p99_ms']:.2f} ms without, {cell['p99_ms']:.2f} ms with "
+                  f"expiring fields (ratio {cell['ratio']:.2f}; {cell['base_rps']:,.0f} and {cell['rps']:,.0f} GET/s); "
                   f"{cell['peak_mib']:.1f} MiB of fields, back {back}, {cell['left_mib']:.1f} MiB left", flush=True)
         finally:
             peer.stop()

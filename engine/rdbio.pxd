@@ -37,6 +37,7 @@ cdef struct RdbIn:
     const u8* p
     const u8* end
     bint bad                       # something was wrong or missing; stays set
+    bint missing                   # it was missing: the bytes end too early
     u8* scratch                    # malloc'ed: where rdb_in_string unpacks LZF
     size_t scratch_cap
 

@@ -365,7 +365,7 @@ cdef void rdb_out_ms(RdbOut* o, i64 ms) noexcept nogil:
 cdef void rdb_in_init(RdbIn* in_, const char* p, size_t n) noexcept nogil:
     in_.p = <const u8*>p
     in_.end = in_.p + n
-    in_.bad = False
+    in_.bad = in_.missing = False
     in_.scratch = NULL
     in_.scratch_cap = 0
 
@@ -380,6 +380,7 @@ cdef const u8* rdb_in_bytes(RdbIn* in_, size_t n) noexcept nogil:
     """The place of the next n bytes, which are passed; NULL and bad where there are not as many."""
     cdef const u8* p = in_.p
     if in_.bad or <size_t>(in_.end - p) < n:
+        in_.missing |= not in_.bad
         in_.bad = True
         return NULL
     in_.p += n
@@ -424,10 +425,10 @@ cdef size_t in_lzf(RdbIn* in_, const char** s) noexcept nogil:
     """Unpacks into the scratch, which is not made larger than the packed bytes can fill."""
     cdef u64 packed = rdb_in_length(in_), n = rdb_in_length(in_)
     cdef const u8* p
-    if in_.bad or packed > rdb_in_left(in_) or n == 0 or n > packed * LZF_GROWTH_MAX:
+    p = rdb_in_bytes(in_, packed)
+    if in_.bad or n == 0 or n > packed * LZF_GROWTH_MAX:
         in_.bad = True
         return 0
-    p = rdb_in_bytes(in_, packed)
     if n > in_.scratch_cap:
         free(in_.scratch)
         in_.scratch_cap = 0

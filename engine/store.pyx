@@ -609,6 +609,17 @@ cdef void unlock_all() noexcept nogil:
         unlock(&store.parts[i].lock)
 
 
+def hold_all() -> None:
+    """lock_all for the control plane: nothing of the data moves until let_go."""
+    with nogil:
+        lock_all()
+
+
+def let_go() -> None:
+    """The end of hold_all."""
+    unlock_all()
+
+
 def create(int partitions, int databases) -> None:
     """Make the store. partitions: a power of two, at most 16384."""
     cdef u32 i

@@ -249,6 +249,11 @@ def set_any_checksum(on: bool) -> None:
     any_checksum = on
 
 
+def is_any_checksum() -> bool:
+    """Are checksums not looked at?"""
+    return any_checksum
+
+
 def about(since, summary, acl, complexity, **more):
     """What COMMAND DOCS and ACL say of a row of this family."""
     return {"since": since, "group": "generic", "complexity": complexity, "summary": summary, "acl": acl, **more}

@@ -505,6 +505,16 @@ cdef bint lazy_run(i64 budget_us) noexcept nogil:
         lazy_current = NULL
 
 
+def empty_held() -> int:
+    """Empty every database while the caller holds all partitions (store.hold_all); returns how many keys there were."""
+    cdef u32 db
+    cdef u64 n = 0
+    with nogil:
+        for db in range(store.ndbs):
+            n += flush_db(db, False)
+    return n
+
+
 def lazy_free(i64 budget_us) -> bool:
     """Free flushed data for at most about budget_us; is any left? One thread at a time."""
     with nogil:

@@ -8,7 +8,7 @@ from engine.command import register_python
 from engine import conf, digest, inspect
 from engine import quicklist as lists
 from engine.commands import dump
-from net import cron, log
+from net import cron, log, saving
 from net.config import config
 from net.commands.common import (
     NO_KEYS,
@@ -298,6 +298,22 @@ def set_skip_checksum_validation(_client: object, args: list[bytes]) -> object:
     return "OK"
 
 
+RELOAD_WORDS = {b"merge", b"noflush", b"nosave"}
+
+
+def reload(_client: object, args: list[bytes]) -> object:
+    """DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]"""
+    wanted = {word.lower() for word in args[2:]}
+    if not wanted <= RELOAD_WORDS:
+        raise Error("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")
+    try:
+        if not saving.reload(b"noflush" not in wanted, b"nosave" not in wanted, b"merge" in wanted):
+            raise Error("ERR")
+    except saving.LoadFailed:
+        raise Error("ERR Error trying to load the RDB dump, check server logs.") from None
+    return "OK"
+
+
 def accepted(_client: object, _args: list[bytes]) -> object:
     """A switch of Valkey's insides that has no counterpart here."""
     return "OK"
@@ -322,6 +338,7 @@ HELP = [
     ("QUICKLIST <key> [<0|1>]", "Says whether the key's value is a quicklist."),
     ("QUICKLIST-PACKED-THRESHOLD <size>",
      "Elements of so many bytes get a node of their own; 0: the usual rule."),
+    ("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", "Saves the data, forgets it and loads it back."),
     ("REPLYBUFFER (PEAK-RESET-TIME|RESIZING) <value>", "Accepted, without effect."),
     ("SDSLEN <key>", "Shows the sizes of a string key."),
     ("SET-ACTIVE-EXPIRE <0|1>", "Stops or starts the expiry of keys that nobody reads."),
@@ -352,6 +369,7 @@ HANDLERS: dict[bytes, tuple[int, int, Callable[[object, list[bytes]], object]]] 
     b"listpack": (3, 3, listpack),
     b"quicklist": (3, 4, quicklist),
     b"quicklist-packed-threshold": (3, 3, quicklist_packed_threshold),
+    b"reload": (2, 1 << 30, reload),
     b"structsize": (2, 2, structsize),
     b"sdslen": (3, 3, sdslen),
     b"protocol": (3, 3, protocol),

@@ -12,7 +12,7 @@ from engine.reply import error_stats
 from engine import arena, command, conf, events, inspect, keyspace, store
 from engine import hash as hashes
 from engine.commands import keys
-from net import bridge, cron, pubsub, tracking, version
+from net import bridge, cron, pubsub, saving, tracking, version
 from net.commands import client as client_commands
 from net.commands import hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
@@ -286,7 +286,7 @@ def memory_section() -> Fields:
 
 
 def persistence_section() -> Fields:
-    """There is no persistence yet: nothing saved, nothing loaded."""
+    """What is saved and what was loaded."""
     return [
         ("loading", 0),
         ("async_loading", 0),
@@ -296,16 +296,7 @@ def persistence_section() -> Fields:
         ("current_fork_perc", "0.00"),
         ("current_save_keys_processed", 0),
         ("current_save_keys_total", 0),
-        ("rdb_changes_since_last_save", bridge.totals().get("dirty", 0)),
-        ("rdb_bgsave_in_progress", 0),
-        ("rdb_last_save_time", int(START_S)),
-        ("rdb_last_bgsave_status", "ok"),
-        ("rdb_last_bgsave_time_sec", -1),
-        ("rdb_current_bgsave_time_sec", -1),
-        ("rdb_saves", 0),
-        ("rdb_last_cow_size", 0),
-        ("rdb_last_load_keys_expired", 0),
-        ("rdb_last_load_keys_loaded", 0),
+        *saving.info(),
         ("aof_enabled", 0),
         ("aof_rewrite_in_progress", 0),
         ("aof_rewrite_scheduled", 0),

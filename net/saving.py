@@ -1,0 +1,366 @@
+"""The data set on the disk: when it is saved, whether that went well, and how it comes back. The file itself is
+persist's business; Valkey's words for the log are said here."""
+
+import os
+import threading
+import time
+from errno import ENOENT
+
+from engine import inspect, store
+from engine.commands import keys
+from net import bridge, cron, log, shutdown, version
+from net.config import config
+from persist import rdb, rdb_load
+
+SPAN_NAME_BYTES = 9
+MODULE_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+EMPTY_LOGGED_MAX = 10
+MIB = 1 << 20
+
+
+class LoadFailed(Exception):
+    """A file could not be loaded. fatal: some of it may be in memory already."""
+
+    def __init__(self, fatal: bool):
+        super().__init__()
+        self.fatal = fatal
+
+
+class State:
+    """What INFO and the rules ask about."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()          # one save at a time
+        self.saved_dirty = 0                  # the workers' count of changes when the last save began
+        self.last_save_s = int(time.time())
+        self.last_try_s = 0
+        self.status_ok = True
+        self.saves = 0
+        self.last_duration_s = -1
+        self.keys_loaded = 0
+        self.keys_expired = 0
+        self.functions = b""                  # libraries of the loaded file, as they stood there
+
+
+state = State()
+
+
+def changes() -> int:
+    """Changes to the data since the last save."""
+    return bridge.totals()["dirty"] - state.saved_dirty
+
+
+def path() -> str:
+    """The file's name, in the current folder (which `dir` sets)."""
+    return config.get_value("dbfilename")
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "unknown"
+
+
+# ---- saving
+
+
+def put_in_place(temporary: str, name: str) -> bool:
+    """Give a finished file its name."""
+    try:
+        os.rename(temporary, name)
+    except OSError as error:
+        log.warning(f"Error moving temp DB file {temporary} on the final destination {name} (in server root dir "
+                    f"{_here()}): {error.strerror}")
+        remove(temporary)
+        return False
+    try:
+        folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        log.warning(f"Failed to fsync directory while saving DB: {error.strerror}")
+        return False
+    return True
+
+
+def remove(temporary: str) -> None:
+    """A file that nobody wants goes."""
+    try:
+        os.unlink(temporary)
+    except OSError:
+        pass
+
+
+def say_write_error(number: int, made: bool, temporary: str) -> None:
+    """Why a file could not be written."""
+    reason = os.strerror(number)
+    if made:
+        log.warning(f"Write error while saving DB to the disk(rdbSaveRio): {reason}")
+    else:
+        log.warning(f"Failed opening the temp RDB file {temporary} (in server root dir {_here()}) for saving: {reason}")
+
+
+def save() -> bool:
+    """Save now, in this thread; nothing is written to the data meanwhile."""
+    temporary = f"temp-{os.getpid()}.rdb"
+    with state.lock:
+        dirty = bridge.totals()["dirty"]
+        number, made = rdb.save(temporary.encode(), config.get_value("rdbchecksum"),
+                                config.get_value("cluster-enabled"), state.functions, store.used_exact(),
+                                config.get_value("rdb-key-save-delay"))
+        if number:
+            say_write_error(number, made, temporary)
+            if made:
+                remove(temporary)
+            return False
+        if not put_in_place(temporary, path()):
+            return False
+        log.notice("DB saved on disk")
+        state.saved_dirty = dirty
+        state.last_save_s = int(time.time())
+        state.status_ok = True
+        return True
+
+
+# ---- loading
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _number(raw: bytes) -> int:
+    try:
+        return int(raw)
+    except ValueError:
+        return 0
+
+
+def _say_aux(name: bytes, value: bytes) -> None:
+    """What the file says of itself."""
+    low = name.lower()
+    if name.startswith(b"%"):
+        log.notice(f"RDB '{_text(name)}': {_text(value)}")
+    elif low == b"redis-ver":
+        log.notice(f"Loading RDB produced by Redis version {_text(value)}")
+    elif low == b"valkey-ver":
+        log.notice(f"Loading RDB produced by Valkey version {_text(value)}")
+    elif low == b"ctime":
+        log.notice(f"RDB age {max(0, int(time.time()) - _number(value))} seconds")
+    elif low == b"used-mem":
+        log.notice(f"RDB memory usage when created {_number(value) / MIB:.2f} Mb")
+    elif low == b"aof-base":
+        if _number(value):
+            log.notice("RDB is base AOF")
+    elif low not in (b"repl-stream-db", b"repl-id", b"repl-offset", b"lua", b"redis-bits", b"slot-info"):
+        log.debug(f"Unrecognized RDB AUX field: '{_text(name)}'")
+
+
+def _broken(reason: str, corrupt: str = "") -> None:
+    """The file is damaged: say so and give up."""
+    if not corrupt:
+        log.warning("Short read or OOM loading DB. Unrecoverable error, aborting now.")
+    offset = rdb_load.figures()["offset"]
+    log.warning(f"Internal error in RDB reading offset {offset} -> {reason}")
+    log.warning("Terminating server after rdb file reading failure.")
+    raise LoadFailed(True)
+
+
+def _module_name(number: int) -> str:
+    return "".join(MODULE_CHARS[number >> (10 + 6 * (SPAN_NAME_BYTES - 1 - at)) & 63] for at in range(SPAN_NAME_BYTES))
+
+
+def _refuse(event: int, found: dict) -> None:
+    """Events that end the load."""
+    if event == rdb_load.SHORT:
+        _broken("Unexpected EOF reading RDB file")
+    if event == rdb_load.CORRUPT:
+        _broken(f"The value of a key is corrupt, type {found['type']}", "value")
+    if event == rdb_load.UNKNOWN:
+        log.warning("Unknown type or opcode when loading DB. Unrecoverable error, aborting now.")
+        raise LoadFailed(True)
+    if event == rdb_load.FOREIGN:
+        log.warning(f"Can't handle foreign type or opcode {found['type']} in RDB with version {found['version']}")
+        raise LoadFailed(True)
+    if event == rdb_load.DB:
+        log.warning("FATAL: Data file was created with a Valkey server configured to handle more than "
+                    f"{inspect.databases()} databases. Exiting")
+    elif event == rdb_load.MODULE_AUX:
+        log.warning("The RDB file contains AUX module data I can't load: no matching module "
+                    f"'{_module_name(found['module'])}'")
+    elif event == rdb_load.MODULE:
+        log.warning("The RDB file contains module data I can't load: there are no modules here")
+    elif event == rdb_load.FUNCTION_OLD:
+        _broken("Pre-release function format not supported.", "function")
+    elif event == rdb_load.DUPLICATE:
+        log.warning(f"RDB has duplicated key '{_text(rdb_load.last_key())}' in DB {found['db']}")
+    raise LoadFailed(True)
+
+
+def _check_sum(ahead: list[int]) -> None:
+    sums = rdb_load.checksum(ahead[0] if ahead else 0)
+    if sums is None:
+        _broken("Unexpected EOF reading RDB file")
+    stored, computed = sums
+    if not config.get_value("rdbchecksum") or rdb_load.figures()["version"] < 5:
+        return
+    if stored == 0:
+        log.notice("RDB file was saved with checksum disabled: no check performed.")
+    elif stored != computed and not checksum_skipped():
+        log.warning(f"Wrong RDB checksum expected: ({computed:x}) but got ({stored:x}). Aborting now.")
+        _broken("RDB CRC error", "crc")
+
+
+def checksum_skipped() -> bool:
+    """DEBUG SET-SKIP-CHECKSUM-VALIDATION"""
+    from engine.commands import dump
+    return dump.is_any_checksum()
+
+
+def _run() -> int:
+    """Load what `begin` has opened; returns how many keys without an element were left out."""
+    empty, functions = 0, []
+    while True:
+        event = rdb_load.step()
+        if event == rdb_load.MORE:
+            continue
+        if event == rdb_load.END:
+            break
+        if event == rdb_load.AUX:
+            found = rdb_load.strings()
+            if found is None:
+                _broken("Unexpected EOF reading RDB file")
+            if len(found[1]) == 2:
+                _say_aux(*found[1])
+            else:
+                functions.append(found[2])
+        elif event == rdb_load.EMPTY:
+            if empty < EMPTY_LOGGED_MAX:
+                hidden = config.get_value("hide-user-data-from-log")
+                log.notice("rdbLoadObject skipping empty key"
+                           + ("" if hidden else f": {_text(rdb_load.last_key())}"))
+            empty += 1
+        else:
+            _refuse(event, rdb_load.figures())
+    state.functions = b"".join(functions)
+    return empty
+
+
+def _begin(fd: int, merge: bool) -> None:
+    why = rdb_load.begin(fd, os.fstat(fd).st_size, config.get_value("rdb-version-check") == "relaxed", merge,
+                         time.time_ns() // 1_000_000)
+    if why == "short":
+        _broken("Unexpected EOF reading RDB file")
+    if why == "magic":
+        log.warning(f"Wrong signature trying to load DB from file: {_text(rdb_load.head()[0])}")
+    elif why == "version":
+        log.warning(f"Can't handle RDB format version {rdb_load.head()[1]}")
+    elif why:
+        log.warning("The RDB file cannot be mapped into memory")
+    if why:
+        raise LoadFailed(False)
+
+
+def load_file(name: str, flush: bool = False, merge: bool = False) -> bool:
+    """Load a file while nothing else touches the data; False: there is none. LoadFailed: it cannot be loaded."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == ENOENT:
+            return False
+        log.warning(f"Fatal error: can't open the RDB file {name} for reading: {error.strerror}")
+        raise LoadFailed(False) from None
+    try:
+        _begin(fd, merge)
+        ahead: list[int] = []
+        thread = None
+        if config.get_value("rdbchecksum"):
+            thread = threading.Thread(target=lambda: ahead.append(rdb_load.crc_ahead()), daemon=True)
+            thread.start()
+        try:
+            if flush:
+                log.notice("RDB signature and version check passed. Flushing old data")
+                keys.empty_held()
+            empty = _run()
+        finally:
+            if thread is not None:
+                thread.join()
+        _check_sum(ahead)
+    finally:
+        found = rdb_load.figures()
+        rdb_load.done()
+        os.close(fd)
+    state.keys_loaded, state.keys_expired = found["loaded"], found["expired"]
+    skipped = f", empty keys skipped: {empty}" if empty else ""
+    log.notice(f"Done loading RDB, keys loaded: {found['loaded']}, keys expired: {found['expired']}{skipped}, "
+               f"all fields expired hashes: {found['all_fields_expired']}.")
+    return True
+
+
+def load_at_start() -> None:
+    """Brings the data back before clients come."""
+    from net.main import StartError
+    start_s = time.monotonic()
+    try:
+        if load_file(path()):
+            log.notice(f"DB loaded from disk: {time.monotonic() - start_s:.3f} seconds")
+    except LoadFailed:
+        raise StartError("Fatal error loading the DB, check server logs. Exiting.") from None
+    state.saved_dirty = bridge.totals()["dirty"]
+
+
+def reload(flush: bool, save_first: bool, merge: bool) -> bool:
+    """DEBUG RELOAD; False: it cannot be saved. LoadFailed: it cannot be loaded; the process ends if data is gone."""
+    if save_first and not save():
+        return False
+    with state.lock:
+        store.hold_all()
+        try:
+            if not load_file(path(), flush, merge):
+                raise LoadFailed(False)
+        except LoadFailed as failure:
+            if failure.fatal and flush:
+                os._exit(1)
+            raise
+        finally:
+            store.let_go()
+    log.notice("DB reloaded by DEBUG RELOAD")
+    return True
+
+
+# ---- rules and the end
+
+
+def before_exit(flags: frozenset) -> None:
+    """The last save, if there are save points or it was asked for."""
+    if "save" not in flags and ("nosave" in flags or not config.get_value("save")):
+        return
+    log.notice("Saving the final RDB snapshot before exiting.")
+    bridge.pause(2, 1 << 62)     # what comes after the save would be lost
+    if not save():
+        bridge.pause(0)
+        raise shutdown.Refused("Error trying to save the DB")
+
+
+def info() -> list[tuple[str, object]]:
+    """INFO persistence, the lines about RDB."""
+    return [
+        ("rdb_changes_since_last_save", changes()),
+        ("rdb_bgsave_in_progress", 0),
+        ("rdb_last_save_time", state.last_save_s),
+        ("rdb_last_bgsave_status", "ok" if state.status_ok else "err"),
+        ("rdb_last_bgsave_time_sec", state.last_duration_s),
+        ("rdb_current_bgsave_time_sec", -1),
+        ("rdb_saves", state.saves),
+        ("rdb_last_cow_size", 0),
+        ("rdb_last_load_keys_expired", state.keys_expired),
+        ("rdb_last_load_keys_loaded", state.keys_loaded),
+    ]
+
+
+rdb.set_version(version.VALKEY.encode())
+cron.ON_START.append(load_at_start)
+shutdown.BEFORE_EXIT.append(before_exit)

@@ -1,0 +1,43 @@
+# The RDB file: Valkey 9.1's form written, every version that it reads read. A file is a magic with the version, AUX
+# fields, for each database its number, sizes and keys, an end and a CRC64 of all before it.
+#
+# Written: an RdbFile takes pieces that save_slot and save_head have made in an RdbOut. Its own lock is taken for each
+# piece, since workers write their pre-images to it (snapshot.pyx). Read: see load_step in rdb_load.pyx.
+from engine.defs cimport *
+from engine.rdbio cimport RdbOut
+from engine.store cimport Entry, Table
+
+cdef enum:
+    OP_SLOT_IMPORT = 243
+    OP_SLOT_INFO = 244
+    OP_FUNCTION2 = 245
+    OP_FUNCTION_PRE_GA = 246
+    OP_MODULE_AUX = 247
+    OP_IDLE = 248
+    OP_FREQ = 249
+    OP_AUX = 250
+    OP_RESIZEDB = 251
+    OP_EXPIRE_MS = 252
+    OP_EXPIRE = 253
+    OP_SELECTDB = 254
+    OP_EOF = 255
+
+    PIECE_BYTES = 256 << 10        # an RdbOut this long goes to the file
+
+cdef struct RdbFile:
+    int fd                         # -1: not open
+    int error                      # errno of the first write that failed; 0: none
+    u32 lock
+    bint checksum
+    u64 crc
+    u64 bytes
+    u64 pushed                     # bytes whose way to the disk has been begun
+
+cdef bint rdb_open(RdbFile* f, const char* path, bint checksum) noexcept nogil
+cdef bint rdb_write(RdbFile* f, const char* p, size_t n) noexcept nogil
+cdef bint rdb_finish(RdbFile* f) noexcept nogil                # end, checksum, fsync, close
+cdef void rdb_drop(RdbFile* f) noexcept nogil
+cdef void save_head(RdbOut* o, i64 used_bytes, const char* functions, size_t functions_len) noexcept nogil
+cdef void save_db_head(RdbOut* o, u32 db, u64 keys, u64 expires) noexcept nogil
+cdef void save_slot_info(RdbOut* o, Table* t) noexcept nogil
+cdef u64 save_table(RdbOut* o, Table* t, i64 now_ms) noexcept nogil

@@ -1,0 +1,269 @@
+# slotring: data plane
+"""Writing an RDB file; see rdb.pxd."""
+from libc.errno cimport errno
+from libc.string cimport strlen
+from engine.arena cimport memory_used_atomic
+from engine.conf cimport conf
+from engine.defs cimport *
+from engine.hashing cimport SLOTS
+from engine.keyspace cimport idle_or_freq, lfu_policy, string_value
+from engine.lock cimport lock, unlock
+from engine.rdbio cimport *
+from engine.reply cimport write_i64
+from engine.store cimport *
+
+cdef extern from "<fcntl.h>" nogil:
+    int c_open "open"(const char*, int, ...)
+    int O_WRONLY, O_CREAT, O_TRUNC, O_CLOEXEC
+    int sync_file_range(int, i64, i64, unsigned int)
+    unsigned int SYNC_FILE_RANGE_WRITE
+cdef extern from "<unistd.h>" nogil:
+    ssize_t c_write "write"(int, const void*, size_t)
+    int c_close "close"(int)
+    int fsync(int)
+    int usleep(unsigned int)
+cdef extern from "<stdio.h>" nogil:
+    int snprintf(char*, size_t, const char*, ...)
+cdef extern from "<errno.h>" nogil:
+    int EINTR
+
+cdef enum:
+    PUSH_BYTES = 4 << 20           # so much at a time is put on its way to the disk
+    FILE_MODE = 0o666
+
+cdef const char* MAGIC = b"VALKEY080"
+cdef char version[16]              # of the server that the files name
+version[0] = 0
+
+
+# ---- the file
+
+cdef bint rdb_open(RdbFile* f, const char* path, bint checksum) noexcept nogil:
+    """Make a file; False: f.error says why not."""
+    f.error = 0
+    f.lock = 0
+    f.checksum = checksum
+    f.crc = f.bytes = f.pushed = 0
+    f.fd = c_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE)
+    if f.fd < 0:
+        f.error = errno
+    return f.fd >= 0
+
+
+cdef bint write_all(RdbFile* f, const char* p, size_t n) noexcept nogil:
+    cdef ssize_t r
+    while n:
+        r = c_write(f.fd, p, n)
+        if r < 0:
+            if errno == EINTR:
+                continue
+            f.error = errno
+            return False
+        p += r
+        n -= r
+    return True
+
+
+cdef bint rdb_write(RdbFile* f, const char* p, size_t n) noexcept nogil:
+    """Append a piece; False: the file is no good any more (f.error)."""
+    cdef bint good
+    lock(&f.lock)
+    good = f.error == 0
+    if good and n:
+        if f.checksum:
+            f.crc = crc64(f.crc, p, n)
+        good = write_all(f, p, n)
+        f.bytes += n
+        if f.bytes - f.pushed >= PUSH_BYTES:       # or fsync waits for all of it at the end
+            sync_file_range(f.fd, f.pushed, f.bytes - f.pushed, SYNC_FILE_RANGE_WRITE)
+            f.pushed = f.bytes
+    unlock(&f.lock)
+    return good
+
+
+cdef bint rdb_finish(RdbFile* f) noexcept nogil:
+    """The end of the file, on the disk; False: f.error. The file is closed in any case."""
+    cdef u8 end = OP_EOF
+    cdef u64 crc
+    rdb_write(f, <char*>&end, 1)
+    crc = f.crc
+    if f.error == 0 and write_all(f, <char*>&crc, 8) and fsync(f.fd):
+        f.error = errno
+    if c_close(f.fd) and f.error == 0:
+        f.error = errno
+    f.fd = -1
+    return f.error == 0
+
+
+cdef void rdb_drop(RdbFile* f) noexcept nogil:
+    """Close a file that nobody wants; its name is the caller's to remove."""
+    if f.fd >= 0:
+        c_close(f.fd)
+    f.fd = -1
+
+
+# ---- what is in it
+
+cdef void put_raw(RdbOut* o, const char* s, size_t n) noexcept nogil:
+    rdb_out_length(o, n)
+    rdb_out_bytes(o, s, n)
+
+
+cdef void put_aux(RdbOut* o, const char* name, const char* text) noexcept nogil:
+    rdb_out_byte(o, OP_AUX)
+    put_raw(o, name, strlen(name))
+    put_raw(o, text, strlen(text))
+
+
+cdef void put_aux_int(RdbOut* o, const char* name, i64 v) noexcept nogil:
+    rdb_out_byte(o, OP_AUX)
+    put_raw(o, name, strlen(name))
+    rdb_out_int(o, v)
+
+
+cdef void save_head(RdbOut* o, i64 used_bytes, const char* functions, size_t functions_len) noexcept nogil:
+    """Magic, AUX fields and the function libraries that were loaded, as they were."""
+    rdb_out_bytes(o, MAGIC, strlen(MAGIC))
+    put_aux(o, b"valkey-ver", version)
+    put_aux_int(o, b"redis-bits", 64)
+    put_aux_int(o, b"ctime", wall_us() // 1000000)
+    put_aux_int(o, b"used-mem", used_bytes)
+    put_aux_int(o, b"aof-base", 0)
+    rdb_out_bytes(o, functions, functions_len)
+
+
+cdef void save_db_head(RdbOut* o, u32 db, u64 keys, u64 expires) noexcept nogil:
+    rdb_out_byte(o, OP_SELECTDB)
+    rdb_out_length(o, db)
+    rdb_out_byte(o, OP_RESIZEDB)
+    rdb_out_length(o, keys)
+    rdb_out_length(o, expires)
+
+
+cdef void save_slot_info(RdbOut* o, Table* t) noexcept nogil:
+    """In cluster mode: what a slot has, before its keys. Hashes with fields that expire are not counted by slot: 0."""
+    cdef char text[64]
+    snprintf(text, 64, b"%u,%u,%u,0", t.slot, t.count, t.expires)
+    put_aux(o, b"slot-info", text)
+
+
+cdef void save_entry(RdbOut* o, Entry* e, i64 now_ms) noexcept nogil:
+    cdef char tmp[24]
+    cdef const char* s = NULL
+    cdef size_t n
+    if e.flags & E_EXPIRE:
+        rdb_out_byte(o, OP_EXPIRE_MS)
+        rdb_out_ms(o, entry_expire(e))
+    if conf.maxmemory_policy == 1 or conf.maxmemory_policy == 5:
+        rdb_out_byte(o, OP_IDLE)
+        rdb_out_length(o, idle_or_freq(e, now_ms, False))
+    elif lfu_policy():
+        rdb_out_byte(o, OP_FREQ)
+        rdb_out_byte(o, <u8>idle_or_freq(e, now_ms, True))
+    if entry_type(e) == TYPE_STRING:
+        rdb_out_byte(o, RDB_TYPE_STRING)
+        rdb_out_string(o, entry_key(e), entry_klen(e))
+        n = string_value(e, tmp, &s)
+        rdb_out_string(o, s, n)
+    else:
+        rdb_out_byte(o, <u8>type_ops[entry_type(e)].rdb_type(e))
+        rdb_out_string(o, entry_key(e), entry_klen(e))
+        type_ops[entry_type(e)].save(o, e)
+
+
+cdef void bucket_ahead(Bucket* b) noexcept nogil:
+    """Ask for the entries of a bucket that comes next."""
+    cdef u32 bits = b.bits & (0x3F if b.bits & BUCKET_CHAINED else 0x7F)
+    while bits:
+        prefetch(cell_entry(b.cells[ctz32(bits)]))
+        bits &= bits - 1
+    if b.bits & BUCKET_CHAINED:
+        prefetch(<void*>b.cells[6])
+
+
+cdef u64 save_table(RdbOut* o, Table* t, i64 now_ms) noexcept nogil:
+    """All keys of a slot's table; returns how many. Its partition is held."""
+    cdef u32 i, bits
+    cdef Bucket* b
+    bucket_ahead(table_bucket(t, 0))
+    for i in range(t.nbuckets):
+        b = table_bucket(t, i)
+        if i + 1 < t.nbuckets:
+            bucket_ahead(table_bucket(t, i + 1))
+        while True:
+            bits = b.bits & (0x3F if b.bits & BUCKET_CHAINED else 0x7F)
+            while bits:
+                save_entry(o, cell_entry(b.cells[ctz32(bits)]), now_ms)
+                bits &= bits - 1
+            if not b.bits & BUCKET_CHAINED:
+                break
+            b = <Bucket*>b.cells[6]
+            bucket_ahead(b)
+    return t.count
+
+
+cdef bint save_dbs(RdbFile* f, RdbOut* o, bint slots, i64 delay_us) noexcept nogil:
+    """Every database, all partitions held; False: f.error. slots: say what each slot has."""
+    cdef u32 db, slot
+    cdef Table* t
+    cdef u64 n
+    cdef i64 now_ms = wall_us() // 1000
+    for db in range(store.ndbs):
+        if store_count(db) == 0:
+            continue
+        save_db_head(o, db, store_count(db), store_expires(db))
+        for slot in range(SLOTS):
+            t = store.dbs[db].slots[slot]
+            if t == NULL:
+                continue
+            if slots:
+                save_slot_info(o, t)
+            n = save_table(o, t, now_ms)
+            if delay_us:
+                usleep(<unsigned int>(delay_us * <i64>n))
+            if o.len >= PIECE_BYTES:
+                if not rdb_write(f, o.p, o.len):
+                    return False
+                o.len = 0
+    return rdb_write(f, o.p, o.len)
+
+
+cdef int save_held(const char* path, bint checksum, bint slots, const char* functions, size_t functions_len,
+                   i64 used_bytes, i64 delay_us, RdbFile* f) noexcept nogil:
+    """Write everything to a new file while all partitions are held; an errno or 0. The file stays open."""
+    cdef RdbOut o
+    if not rdb_open(f, path, checksum):
+        return f.error
+    o.p = NULL
+    o.len = o.cap = 0
+    o.compress = conf.rdb_compression
+    save_head(&o, used_bytes, functions, functions_len)
+    save_dbs(f, &o, slots, delay_us)
+    rdb_out_free(&o)
+    return f.error
+
+
+def save(bytes path, bint checksum, bint slots, bytes functions, i64 used_bytes, i64 delay_us) -> tuple:
+    """Write a file of all data while nothing else may touch it: (errno or 0, was the file made). slots: cluster mode's
+    remarks on each slot; functions: the part of the file that holds them; delay_us: for tests, a key."""
+    cdef RdbFile f
+    cdef const char* name = path
+    cdef const char* text = functions
+    cdef size_t n = len(functions)
+    cdef bint made
+    with nogil:
+        lock_all()
+        save_held(name, checksum, slots, text, n, used_bytes, delay_us, &f)
+        unlock_all()
+        made = f.fd >= 0
+        if made:
+            if f.error:
+                rdb_drop(&f)
+            else:
+                rdb_finish(&f)
+    return f.error, made
+
+
+def set_version(bytes text) -> None:
+    """Which server the files are said to come from."""
+    snprintf(version, sizeof(version), b"%s", <char*>text)

@@ -158,6 +158,12 @@ cdef bint insert(Key* k, Entry* e) noexcept nogil:
     return True
 
 
+cdef bint is_blob(int t) noexcept nogil:
+    """Is a value of this type one string, and not a count and its elements?"""
+    return 9 <= t <= 17 and t != RDB_TYPE_LIST_QUICKLIST and t != RDB_TYPE_STREAM_LISTPACKS or \
+        t == RDB_TYPE_SET_LISTPACK
+
+
 cdef bint empty_blob(RdbIn* in_, int t) noexcept nogil:
     """Is the string that follows a ziplist, listpack, intset or zipmap without an element?"""
     cdef char tmp[24]
@@ -216,6 +222,10 @@ cdef bint all_expired(Key* k, int t, const u8* at) noexcept nogil:
 cdef int not_a_value(Key* k, int t, const u8* at) noexcept nogil:
     """The value at `at` could not be read: why? EV_MORE: it may be left out."""
     cdef bint short_ = l.in_.missing
+    l.in_.p = at
+    l.in_.bad = False
+    if not is_blob(t) and rdb_in_length(&l.in_) > rdb_in_left(&l.in_):
+        short_ = True              # an element takes a byte at least
     l.in_.p = at
     l.in_.bad = False
     if empty_value(&l.in_, t):

@@ -17,7 +17,7 @@ from engine.store cimport Key, store
 from net.conn cimport *
 from net.tracking cimport tracking_read
 from net.txn cimport *
-from net.worker cimport workers, hook_python, hook_event, EVENT_MONITOR
+from net.worker cimport workers, hook_python, hook_event, note_duration, EVENT_MONITOR
 
 
 cdef void cmd_multi(Ctx* x) noexcept nogil:
@@ -64,7 +64,7 @@ cdef void run_queued(Ctx* x, Conn* c, Txn* t, PartSet* parts) noexcept nogil:
     cdef u32 i, errors
     cdef Queued* q
     cdef CmdStat* stat
-    cdef u64 clock = rdtsc(), now
+    cdef u64 clock = rdtsc(), now, before
     for i in range(t.n):
         q = &t.commands[i]
         x.argv = q.argv
@@ -75,8 +75,7 @@ cdef void run_queued(Ctx* x, Conn* c, Txn* t, PartSet* parts) noexcept nogil:
         errors = x.out.errors
         if unlikely(c.session.flags & S_TRACKING):
             tracking_read(c, q.cmd, q.argv, q.argc)
-        if unlikely(conf.monitors) and not q.cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
-            hook_event(workers[c.worker], c, q.cmd, q.argv, q.argc, EVENT_MONITOR, 0)
+        before = out_pending(x.out)
         if q.cmd.fn == NULL:
             parts_unlock(parts)
             x.held = False
@@ -92,7 +91,23 @@ cdef void run_queued(Ctx* x, Conn* c, Txn* t, PartSet* parts) noexcept nogil:
         stat.calls += 1
         stat.cycles += now - clock
         stat.failed += x.out.errors != errors
+        q.cycles = now - clock
+        q.reply_bytes = out_pending(x.out) - before
         clock = now
+
+
+cdef void tell_about(Ctx* x, Conn* c, Txn* t, Arg* argv, i64 argc) noexcept nogil:
+    """After EXEC, without locks: the logs of slow commands; to monitors the commands, then EXEC itself."""
+    cdef Worker* w = workers[c.worker]
+    cdef Queued* q
+    cdef u32 i
+    for i in range(t.n):
+        q = &t.commands[i]
+        if unlikely(conf.monitors) and not q.cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
+            hook_event(w, c, q.cmd, q.argv, q.argc, EVENT_MONITOR, 0)
+        note_duration(w, c, q.cmd, q.argv, q.argc, q.cycles, q.reply_bytes)
+    if unlikely(conf.monitors):
+        hook_event(w, c, x.cmd, argv, argc, EVENT_MONITOR, 0)
 
 
 cdef void exec_abort(Ctx* x, Conn* c, const char* text) noexcept nogil:
@@ -144,6 +159,7 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
     x.argv = argv
     x.argc = argc
     x.cmd = cmd
+    tell_about(x, c, t, argv, argc)
     txn_free(c)
 
 
@@ -159,9 +175,10 @@ register("multi", 1, QUIET + " no_multi", NO_KEYS, cmd_multi, _about(
     "1.2.0", "Begins a transaction: the commands that follow wait for EXEC."))
 register("discard", 1, QUIET + " immediate", NO_KEYS, cmd_discard, _about(
     "2.0.0", "Forgets the commands of a transaction.", "O(N), N the queued commands"))
-register("exec", 1, "noscript loading stale skip_commandlog immediate", NO_KEYS, cmd_exec, {
+_exec = register("exec", 1, "noscript loading stale skip_commandlog immediate", NO_KEYS, cmd_exec, {
     "since": "1.2.0", "group": "transactions", "complexity": "that of its commands",
     "summary": "Runs the commands of a transaction, all together.", "acl": "slow transaction"})
+commands[<int>_exec["id"]].flags |= F_SKIP_MONITOR      # it tells of itself, after its commands
 register("watch", -2, QUIET + " no_multi", (1, -1, 1), cmd_watch, _about(
     "2.2.0", "Lets EXEC fail if one of these keys changes before.", "O(1) a key"))
 register("unwatch", 1, "noscript loading stale fast allow_busy", NO_KEYS, cmd_unwatch, _about(

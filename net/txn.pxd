@@ -8,6 +8,8 @@ cdef struct Queued:
     Command* cmd
     Arg* argv                      # one malloc'ed block: the Args, then their bytes
     i64 argc
+    u64 cycles                     # what it took, at EXEC
+    u64 reply_bytes
 
 cdef struct Txn:
     Queued* commands

@@ -9,7 +9,7 @@ from engine.keyspace cimport key_init
 from engine.reply cimport *
 from net.conn cimport *
 from net.pubsub cimport pushes_flush
-from net.worker cimport workers, flush_later, post, run_locked
+from net.worker cimport workers, flush_later, note_duration, post, run_locked
 
 
 cdef void conn_blocked(Worker* w, Conn* c) noexcept nogil:
@@ -151,10 +151,12 @@ cdef bint serve_one(Worker* w, Blocked* b) noexcept nogil:
     if b.still:
         out_free(&out)
         return False
+    clock = rdtsc() - clock
     w.stats[b.cmd.id].calls += 1
-    w.stats[b.cmd.id].cycles += rdtsc() - clock
+    w.stats[b.cmd.id].cycles += clock
     if out.errors:
         w.stats[b.cmd.id].failed += 1
+    note_duration(w, <Conn*>b.session, b.cmd, b.argv, b.argc, clock, out_pending(&out))
     blocked_unlink(b)
     hand_over(w, b, &out)
     pushes_flush(w)

@@ -23,6 +23,8 @@ cdef double cycles_per_us
 cdef u32 total_conns
 
 cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil
+cdef void note_duration(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, u64 cycles,
+                        u64 reply_bytes) noexcept nogil
 cdef Conn* conn_new(Worker* w, int fd, bint is_unix) noexcept nogil
 cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil
 cdef void conn_eof(Worker* w, Conn* c) noexcept nogil

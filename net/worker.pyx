@@ -591,30 +591,31 @@ cdef bint runs_now(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     return False
 
 
-cdef void note_duration(Worker* w, Conn* c, Parsed* b, u64 cycles, u64 reply_bytes) noexcept nogil:
+cdef void note_duration(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, u64 cycles,
+                        u64 reply_bytes) noexcept nogil:
     """Histogram, and the logs of what was slow or large."""
-    cdef u32 id_ = b.cmd.id, place
+    cdef u32 id_ = cmd.id, place
     cdef i64 us, i
     cdef u64 request = 0
     if unlikely(w.hist[id_] == NULL):
         w.hist[id_] = <u32*>calloc(HIST_BUCKETS, sizeof(u32))
     place = 63 - clz64(cycles | 1)
     w.hist[id_][place] += 1
-    if hook_event == NULL or b.cmd.flags & F_SKIP_COMMANDLOG:
+    if hook_event == NULL or cmd.flags & F_SKIP_COMMANDLOG:
         return
     if cycles > 1 << 12 or conf.slow_us == 0:
         us = <i64>(cycles / cycles_per_us)
         if conf.slow_us >= 0 and us >= conf.slow_us:
-            hook_event(w, c, b.cmd, &w.args[b.argi], b.argc, EVENT_SLOW, us)
+            hook_event(w, c, cmd, argv, argc, EVENT_SLOW, us)
         if conf.latency_ms and us >= conf.latency_ms * 1000:
-            hook_event(w, c, b.cmd, NULL, 0, EVENT_LATENCY, us // 1000)
+            hook_event(w, c, cmd, NULL, 0, EVENT_LATENCY, us // 1000)
     if conf.large_reply_bytes >= 0 and reply_bytes > <u64>conf.large_reply_bytes:
-        hook_event(w, c, b.cmd, &w.args[b.argi], b.argc, EVENT_LARGE_REPLY, <i64>reply_bytes)
+        hook_event(w, c, cmd, argv, argc, EVENT_LARGE_REPLY, <i64>reply_bytes)
     if conf.large_request_bytes >= 0:
-        for i in range(b.argc if b.argc < 1024 else 1024):
-            request += w.args[b.argi + i].len
+        for i in range(argc if argc < 1024 else 1024):
+            request += argv[i].len
         if unlikely(request > <u64>conf.large_request_bytes):
-            hook_event(w, c, b.cmd, &w.args[b.argi], b.argc, EVENT_LARGE_REQUEST, <i64>request)
+            hook_event(w, c, cmd, argv, argc, EVENT_LARGE_REQUEST, <i64>request)
 
 
 cdef void note_failure(Worker* w, Conn* c, Parsed* b) noexcept nogil:
@@ -692,7 +693,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     w.stats[cmd.id].cycles += now - clock[0]
     if unlikely(x.out.errors != errors):
         note_failure(w, c, b)
-    note_duration(w, c, b, now - clock[0], out_pending(x.out) - before)
+    note_duration(w, c, cmd, x.argv, x.argc, now - clock[0], out_pending(x.out) - before)
     clock[0] = now
     if unlikely(w.push_conn != NULL):
         pushes_flush(w)

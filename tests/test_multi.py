@@ -159,3 +159,21 @@ def test_transactions_are_isolated(server):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_monitors_and_logs_see_what_exec_runs(server, pair):
+    one, two = pair
+    two.config_set("slowlog-log-slower-than", 0)
+    watcher = server.raw()
+    watcher.send(b"MONITOR\r\n")
+    assert watcher.reply() == b"OK"
+    two.slowlog_reset()
+    for words in (("MULTI",), ("SET", "a", "1"), ("GET", "a"), ("EXEC",)):
+        raw(one, *words)
+    lines = [str(line) for line in watcher.replies(4)]
+    watcher.close()
+    two.config_set("slowlog-log-slower-than", 10000)
+    seen = [next(word for word in ("multi", "set", "get", "exec") if f'"{word}"' in line.lower())
+            for line in lines]
+    assert seen == ["multi", "set", "get", "exec"]
+    assert {b"SET a 1", b"GET a"} <= {entry["command"] for entry in two.slowlog_get(20)}

@@ -13,6 +13,8 @@ cdef enum:
 
 cdef struct Conf:
     i64 maxmemory
+    i64 refuse_writes          # the last save in the background failed (stop-writes-on-bgsave-error)
+    i64 snapshot               # one is under way: see snapshot.pxd
     i64 maxmemory_policy
     i64 maxmemory_samples
     i64 lfu_log_factor

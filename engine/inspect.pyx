@@ -14,6 +14,7 @@ from engine.keyspace cimport (lru_clock, lfu_policy, lfu_initial, idle_or_freq, 
                               set_string)
 from engine.command cimport Ctx, Session
 from engine.conf cimport conf
+from engine.snapshot cimport preimage_slot
 from engine.members cimport Members
 from engine.quicklist cimport Node, Quicklist
 from engine.rdbio cimport RdbOut, rdb_out_free, rdb_out_string
@@ -337,6 +338,7 @@ def populate(int db, i64 count, bytes prefix, i64 value_bytes, i64 now_ms) -> in
             place_key(&k, name, n, db)
             lock(&k.part.lock)
             if table_find(&k) == NULL:
+                preimage_slot(k.slot)
                 set_string(&c, &k, value, vlen, -1, False)
                 made += 1
             unlock(&k.part.lock)

@@ -10,6 +10,7 @@ from engine.arena cimport (arena_alloc, arena_free, arena_usable, arena_good_siz
 from engine.numbers cimport parse_i64
 from engine.imports cimport S_IMPORT
 from engine.command cimport F_WRITE, Session, ctx_random
+from engine.snapshot cimport preimage_slot
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned int)
@@ -529,6 +530,7 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
     k.db = best_db
     lock(&k.part.lock)
     if table_find(&k) != NULL:
+        preimage_slot(k.slot)
         c.unasked = True
         key_delete(c, &k)
         c.unasked = False

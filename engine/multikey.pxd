@@ -24,6 +24,9 @@ cdef void parts_unlock(PartSet* s) noexcept nogil
 cdef i64 keys_batch(Ctx* c, i64 first, i64 end, i64 step, Key* keys) noexcept nogil
 # adds the partitions of all keys of a command; False: they cannot be told, lock everything
 cdef bint command_parts(PartSet* s, Command* cmd, Arg* argv, i64 argc) noexcept nogil
+# calls fn with the slot of each key of a command; False: they cannot be told
+ctypedef void (*slot_visit)(void* arg, u32 slot) noexcept nogil
+cdef bint command_slots(Command* cmd, Arg* argv, i64 argc, slot_visit fn, void* arg) noexcept nogil
 cdef object row_keynum(dict row, int count_at, int first, int step)
 
 

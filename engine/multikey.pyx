@@ -88,46 +88,53 @@ cdef i64 keys_batch(Ctx* c, i64 first, i64 end, i64 step, Key* keys) noexcept no
     return n
 
 
-cdef inline void add_key(PartSet* s, Arg* a) noexcept nogil:
-    parts_add(s, part_of(key_slot(a.ptr, a.len)))
+cdef void add_part(void* parts, u32 slot) noexcept nogil:
+    parts_add(<PartSet*>parts, part_of(slot))
 
 
-cdef bint add_odd_keys(PartSet* s, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
+cdef bint odd_slots(Command* cmd, Arg* argv, i64 argc, slot_visit fn, void* arg) noexcept nogil:
     """Keys that the row's own function finds."""
     cdef i64 few[PLACES]
     cdef i64* places = few
     cdef i64 n = cmd.get_keys(argv, argc, places, PLACES), i
+    cdef Arg* a
     if n > PLACES:
         places = <i64*>malloc(n * sizeof(i64))
         if places == NULL:
             return False
         cmd.get_keys(argv, argc, places, n)
     for i in range(n):
-        add_key(s, &argv[places[i]])
+        a = &argv[places[i]]
+        fn(arg, key_slot(a.ptr, a.len))
     if places != few:
         free(places)
     return n >= 0
 
 
-cdef bint command_parts(PartSet* s, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
-    """Add the partitions of a command's keys. What is out of range here is the command's to refuse."""
+cdef bint command_slots(Command* cmd, Arg* argv, i64 argc, slot_visit fn, void* arg) noexcept nogil:
+    """fn for the slot of each key of a command. What is out of range here is the command's to refuse."""
     cdef i64 a, last, n
     cdef u32 special = cmd.special
     if cmd.first:
         last = cmd.last if cmd.last >= 0 else argc + cmd.last
         a = cmd.first
         while a <= last and a < argc:
-            add_key(s, &argv[a])
+            fn(arg, key_slot(argv[a].ptr, argv[a].len))
             a += cmd.step
     if special:
         a = special & 255
         if a < argc and parse_i64(argv[a].ptr, argv[a].len, &n) and n > 0:
             a = (special >> 8) & 255
             while n > 0 and a < argc:
-                add_key(s, &argv[a])
+                fn(arg, key_slot(argv[a].ptr, argv[a].len))
                 a += (special >> 16) & 255
                 n -= 1
-    return cmd.get_keys == NULL or add_odd_keys(s, cmd, argv, argc)
+    return cmd.get_keys == NULL or odd_slots(cmd, argv, argc, fn, arg)
+
+
+cdef bint command_parts(PartSet* s, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
+    """Add the partitions of a command's keys."""
+    return command_slots(cmd, argv, argc, add_part, s)
 
 
 cdef object row_keynum(dict row, int count_at, int first, int step):

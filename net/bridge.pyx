@@ -102,6 +102,8 @@ cdef class Client:
     @property
     def fd(self): return self.c.fd
     @property
+    def in_exec(self): return self.c.txn != NULL
+    @property
     def addr(self):
         if not self.c.addr[0]:
             describe(self.c.fd, False, self.c.flags & C_UNIX, self.c.addr)

@@ -13,11 +13,15 @@ from engine.events cimport watch_key, watch_failed, unwatch_all, Watch
 from engine.keyspace cimport key_init, evict_if_needed
 from engine.multikey cimport PartSet, parts_clear, parts_add, parts_lock, parts_unlock
 from engine.reply cimport *
+from engine.snapshot cimport preimage_keys
 from engine.store cimport Key, store
 from net.conn cimport *
 from net.tracking cimport tracking_read
 from net.txn cimport *
-from net.worker cimport workers, hook_python, hook_event, note_duration, EVENT_MONITOR
+from net.worker cimport MISCONF, workers, hook_python, hook_event, note_duration, EVENT_MONITOR
+
+cdef extern from "<stdio.h>" nogil:
+    int snprintf(char*, size_t, const char*, ...)
 
 
 cdef void cmd_multi(Ctx* x) noexcept nogil:
@@ -85,6 +89,8 @@ cdef void run_queued(Ctx* x, Conn* c, Txn* t, PartSet* parts) noexcept nogil:
         else:
             if q.cmd.first and q.cmd.first < q.argc:
                 key_init(x, &x.key, &q.argv[q.cmd.first])
+            if unlikely(conf.snapshot) and q.cmd.flags & F_WRITE:
+                preimage_keys(q.cmd, q.argv, q.argc)
             q.cmd.fn(x)
         now = rdtsc()
         stat = &workers[c.worker].stats[q.cmd.id]
@@ -116,6 +122,12 @@ cdef void exec_abort(Ctx* x, Conn* c, const char* text) noexcept nogil:
     reply_error(x.out, text)
 
 
+cdef void exec_misconf(Ctx* x, Conn* c) noexcept nogil:
+    cdef char text[512]
+    snprintf(text, 512, b"EXECABORT Transaction discarded because of: %s", MISCONF)
+    exec_abort(x, c, text)
+
+
 cdef void cmd_exec(Ctx* x) noexcept nogil:
     cdef Conn* c = <Conn*>x.session
     cdef Txn* t = <Txn*>c.txn
@@ -130,6 +142,9 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
         return
     if t.failed:
         exec_abort(x, c, b"EXECABORT Transaction discarded because of previous errors.")
+        return
+    if unlikely(conf.refuse_writes) and t.flags & F_WRITE:
+        exec_misconf(x, c)
         return
     if unlikely(conf.maxmemory) and t.flags & F_DENYOOM and evict_if_needed(x) < 0:
         exec_abort(x, c, b"EXECABORT Transaction discarded because of: OOM command not allowed when "

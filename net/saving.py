@@ -6,15 +6,16 @@ import threading
 import time
 from errno import ENOENT
 
-from engine import inspect, store
+from engine import conf, inspect, store
 from engine.commands import keys
 from net import bridge, cron, log, shutdown, version
 from net.config import config
-from persist import rdb, rdb_load
+from persist import rdb, rdb_load, snapshot
 
 SPAN_NAME_BYTES = 9
 MODULE_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 EMPTY_LOGGED_MAX = 10
+RETRY_S = 5                       # after a save that failed
 MIB = 1 << 20
 
 
@@ -24,6 +25,81 @@ class LoadFailed(Exception):
     def __init__(self, fatal: bool):
         super().__init__()
         self.fatal = fatal
+
+
+class Background:
+    """A save in the background: a thread, which is what Valkey's child process is."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.ended = threading.Event()
+        self.failed = False
+        self.started_s = int(time.time())
+        self.pid = 0                          # of the thread
+        self.dirty = bridge.totals()["dirty"]
+        state.child = self
+        threading.Thread(target=self._main, daemon=True, name="rdb_bgsave").start()
+        self.began.wait()
+
+    def stop(self) -> None:
+        """It is not wanted any more; waits for its end."""
+        log.notice(f"Killing running RDB child: {self.pid}")
+        snapshot.stop()
+        self.ended.wait()
+
+    def _main(self) -> None:
+        self.pid = threading.get_native_id()
+        temporary = f"temp-{self.pid}.rdb"
+        try:
+            self._set_cpus()
+            number = snapshot.begin(temporary.encode(), config.get_value("rdbchecksum"),
+                                    config.get_value("cluster-enabled"), state.functions, store.used_exact(),
+                                    config.get_value("rdb-key-save-delay"))
+            if number:
+                say_write_error(number, False, temporary)
+                self.failed = True
+                return
+            self.began.set()
+            self._write(temporary)
+        except Exception as error:  # whatever it is, the server goes on
+            log.warning(f"The save in the background fails: {error!r}")
+            self.failed = True
+        finally:
+            state.last_duration_s = int(time.time()) - self.started_s
+            if self.failed:
+                log.warning("Background saving error")
+                state.status_ok = False
+            state.child = None
+            update_gate()
+            self.began.set()
+            self.ended.set()
+
+    def _write(self, temporary: str) -> None:
+        number, stopped = snapshot.run()
+        if number:
+            say_write_error(number, True, temporary)
+            remove(temporary)
+            self.failed = True
+        elif stopped:
+            remove(temporary)
+            log.warning("Background saving terminated by signal 10")
+        elif put_in_place(temporary, path()):
+            log.notice("DB saved on disk")
+            log.notice("Background saving terminated with success")
+            state.saved_dirty = self.dirty
+            state.last_save_s = int(time.time())
+            state.status_ok = True
+        else:
+            self.failed = True
+
+    @staticmethod
+    def _set_cpus() -> None:
+        """Where it may run; else it would stay on the processor of the worker that started it."""
+        from net.special import cpu_list
+        try:
+            os.sched_setaffinity(0, cpu_list(config.get_value("bgsave-cpulist")) or state.cpus)
+        except OSError:
+            pass
 
 
 class State:
@@ -40,6 +116,10 @@ class State:
         self.keys_loaded = 0
         self.keys_expired = 0
         self.functions = b""                  # libraries of the loaded file, as they stood there
+        self.child: Background | None = None  # a save in the background
+        self.scheduled = False
+        self.starting = threading.Lock()
+        self.cpus = os.sched_getaffinity(0)   # before any thread is pinned
 
 
 state = State()
@@ -122,7 +202,46 @@ def save() -> bool:
         state.saved_dirty = dirty
         state.last_save_s = int(time.time())
         state.status_ok = True
+        update_gate()
         return True
+
+
+def start_background() -> bool:
+    """BGSAVE; False: it cannot begin."""
+    with state.starting:
+        if state.child is not None:
+            return False
+        state.saves += 1
+        state.last_try_s = int(time.time())
+        child = Background()
+    if child.failed:
+        return False
+    log.notice(f"Background saving started by pid {child.pid}")
+    return True
+
+
+def update_gate(_value: object = None) -> None:
+    """Writes are refused while saves fail, if the settings want that."""
+    refuse = not state.status_ok and config.get_value("stop-writes-on-bgsave-error") and config.get_value("save")
+    conf.set("refuse_writes", int(bool(refuse)))
+
+
+def tick(_now_ms: int = 0) -> None:
+    """From cron: the save points, and a save that waits for its turn."""
+    if state.child is not None:
+        return
+    now_s = int(time.time())
+    may = state.status_ok or now_s - state.last_try_s > RETRY_S
+    if not may:
+        return
+    if state.scheduled:
+        state.scheduled = not start_background()
+        return
+    for seconds, least in config.get_value("save"):
+        if changes() >= least and now_s - state.last_save_s > seconds:
+            log.notice(f"{least} changes in {seconds} seconds. Saving...")
+            start_background()
+            return
 
 
 # ---- loading
@@ -319,6 +438,7 @@ def reload(flush: bool, save_first: bool, merge: bool) -> bool:
     with state.lock:
         store.hold_all()
         try:
+            snapshot.rest()
             if not load_file(path(), flush, merge):
                 raise LoadFailed(False)
         except LoadFailed as failure:
@@ -336,6 +456,10 @@ def reload(flush: bool, save_first: bool, merge: bool) -> bool:
 
 def before_exit(flags: frozenset) -> None:
     """The last save, if there are save points or it was asked for."""
+    child = state.child
+    if child is not None:
+        log.warning("There is a child saving an .rdb. Killing it!")
+        child.stop()
     if "save" not in flags and ("nosave" in flags or not config.get_value("save")):
         return
     log.notice("Saving the final RDB snapshot before exiting.")
@@ -347,13 +471,14 @@ def before_exit(flags: frozenset) -> None:
 
 def info() -> list[tuple[str, object]]:
     """INFO persistence, the lines about RDB."""
+    child = state.child
     return [
         ("rdb_changes_since_last_save", changes()),
-        ("rdb_bgsave_in_progress", 0),
+        ("rdb_bgsave_in_progress", int(child is not None)),
         ("rdb_last_save_time", state.last_save_s),
         ("rdb_last_bgsave_status", "ok" if state.status_ok else "err"),
         ("rdb_last_bgsave_time_sec", state.last_duration_s),
-        ("rdb_current_bgsave_time_sec", -1),
+        ("rdb_current_bgsave_time_sec", int(time.time()) - child.started_s if child is not None else -1),
         ("rdb_saves", state.saves),
         ("rdb_last_cow_size", 0),
         ("rdb_last_load_keys_expired", state.keys_expired),
@@ -363,4 +488,7 @@ def info() -> list[tuple[str, object]]:
 
 rdb.set_version(version.VALKEY.encode())
 cron.ON_START.append(load_at_start)
+cron.CRON.append(tick)
 shutdown.BEFORE_EXIT.append(before_exit)
+config.on_change("save", update_gate)
+config.on_change("stop-writes-on-bgsave-error", update_gate)

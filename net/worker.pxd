@@ -15,6 +15,7 @@ cdef enum:
     EVENT_GONE = 5             # the connection is about to be freed
     EVENT_BAD_PAYLOAD = 6      # RESTORE refused a value; the event's value is its RDB type
 
+cdef const char* MISCONF       # the error of a write while saves fail
 cdef Worker* workers[64]
 cdef u32 nworkers
 cdef python_hook hook_python

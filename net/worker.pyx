@@ -16,6 +16,7 @@ from engine.multikey cimport PartSet, parts_clear, parts_lock, parts_unlock, com
 from engine.blocking cimport Blocked
 from engine.events cimport unwatch_all
 from engine.conf cimport conf
+from engine.snapshot cimport preimage_keys, preimage_slot
 from net.conn cimport *
 from net.txn cimport txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
@@ -50,6 +51,11 @@ cdef enum:
     TICK_US = 100000
 
 cdef const char* EXEC_ABORTED = b"EXECABORT Transaction discarded because of:"
+MISCONF = (
+    b"MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
+    b"may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
+    b"snapshotting fails (stop-writes-on-bgsave-error option). Please check the Valkey logs for details about the RDB "
+    b"error.")
 cdef u64 next_client_id = 0
 cdef u32 text_lock = 0
 hook_python = NULL
@@ -476,16 +482,22 @@ cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil:
     cdef PartSet parts
     if cmd.lock == LOCK_KEY:
         lock(&c.key.part.lock)
+        if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
+            preimage_slot(c.key.slot)
         cmd.fn(c)
         unlock(&c.key.part.lock)
     elif cmd.lock == LOCK_KEYS:
         parts_clear(&parts)
         if not command_parts(&parts, cmd, c.argv, c.argc):
             lock_all()
+            if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
+                preimage_keys(cmd, c.argv, c.argc)
             cmd.fn(c)
             unlock_all()
             return
         parts_lock(&parts)
+        if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
+            preimage_keys(cmd, c.argv, c.argc)
         cmd.fn(c)
         parts_unlock(&parts)
     elif cmd.lock == LOCK_ALL:
@@ -552,17 +564,26 @@ cdef bint subscriber_may(Command* cmd) noexcept nogil:
     return False
 
 
+cdef bint barred(Worker* w, Command* cmd) noexcept nogil:
+    """What memory or the disk does not allow: True, and the reply is written."""
+    if conf.refuse_writes and (cmd.flags & F_WRITE or (cmd.name_len == 4 and not memcmp(cmd.name, b"ping", 4))):
+        reply_error(w.ctx.out, MISCONF)
+    elif conf.maxmemory and cmd.flags & F_DENYOOM and evict_if_needed(&w.ctx) < 0:
+        reply_error(w.ctx.out, b"OOM command not allowed when used memory > 'maxmemory'.")
+    else:
+        return False
+    w.stats[cmd.id].rejected += 1
+    return True
+
+
 cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     """A command between MULTI and EXEC."""
     cdef Ctx* x = &w.ctx
-    if conf.maxmemory and b.cmd.flags & F_DENYOOM and evict_if_needed(x) < 0:
-        reply_error(x.out, b"OOM command not allowed when used memory > 'maxmemory'.")
+    if (conf.maxmemory | conf.refuse_writes) and barred(w, b.cmd):
         txn_fail(c)
-    else:
-        txn_queue(c, b.cmd, &w.args[b.argi], b.argc)
-        out_write(x.out, b"+QUEUED\r\n", 9)
         return
-    w.stats[b.cmd.id].rejected += 1
+    txn_queue(c, b.cmd, &w.args[b.argi], b.argc)
+    out_write(x.out, b"+QUEUED\r\n", 9)
 
 
 cdef bint runs_now(Worker* w, Conn* c, Parsed* b) noexcept nogil:
@@ -656,9 +677,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         return
     if unlikely(conf.monitors) and not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
         hook_event(w, c, cmd, x.argv, x.argc, EVENT_MONITOR, 0)
-    if unlikely(conf.maxmemory) and cmd.flags & F_DENYOOM and evict_if_needed(x) < 0:
-        reply_error(x.out, b"OOM command not allowed when used memory > 'maxmemory'.")
-        w.stats[cmd.id].rejected += 1
+    if unlikely(conf.maxmemory | conf.refuse_writes) and barred(w, cmd):
         clock[0] = rdtsc()
         return
     if unlikely(w.push_conn != NULL):      # what eviction told this connection comes before the reply
@@ -670,6 +689,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             x.key = b.key
             x.key.db = x.db
             lock(&x.key.part.lock)
+            if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
+                preimage_slot(x.key.slot)
             cmd.fn(x)
             unlock(&x.key.part.lock)
         elif cmd.lock == LOCK_NONE:

@@ -10,8 +10,8 @@ from servers import server_command
 
 pytestmark = pytest.mark.usefixtures("slotring_only")
 DEBUG = ("--enable-debug-command", "yes", "--enable-protected-configs", "yes")
-CUTS = 10
-FLIPS = 15
+CUTS = 5
+FLIPS = 8
 
 
 def try_file(folder, data: bytes) -> tuple[int, str]:

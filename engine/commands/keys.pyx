@@ -15,6 +15,7 @@ from engine.lock cimport lock, unlock
 from engine.multikey cimport KEY_BATCH, keys_batch
 from engine.numbers cimport parse_i64
 from engine.reply cimport *
+from engine.snapshot cimport preimage_all, hook_emptied
 
 cdef enum:
     SCAN_COUNT = 10            # elements a call of SCAN looks at, unless told
@@ -332,6 +333,7 @@ cdef void cmd_swapdb(Ctx* c) noexcept nogil:
     if not (0 <= a < store.ndbs and 0 <= b < store.ndbs):
         reply_error(c.out, b"ERR DB index is out of range")
         return
+    preimage_all()
     watch_hit_db(<u32>a, b, c.now_ms)
     watch_hit_db(<u32>b, a, c.now_ms)
     db = store.dbs[a]
@@ -425,6 +427,7 @@ cdef bint flush_option(Ctx* c, bint* later) noexcept nogil:
 cdef void cmd_flushdb(Ctx* c) noexcept nogil:
     cdef bint later
     if flush_option(c, &later):
+        preimage_all()
         c.dirty += <i64>flush_db(c.db, later)
         ready_db(c, c.db)
         if conf.tracking and hook_flushed != NULL:
@@ -441,6 +444,8 @@ cdef void cmd_flushall(Ctx* c) noexcept nogil:
             ready_db(c, db)
         if conf.tracking and hook_flushed != NULL:
             hook_flushed(c)
+        if hook_emptied != NULL:
+            hook_emptied()
         reply_ok(c.out)
 
 
@@ -510,6 +515,7 @@ def empty_held() -> int:
     cdef u32 db
     cdef u64 n = 0
     with nogil:
+        preimage_all()
         for db in range(store.ndbs):
             n += flush_db(db, False)
     return n

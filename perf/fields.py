@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 
-from peers import Peer, PerfError, build, find_valkey, slotring, valkey
 from datatypes import send
+from peers import Peer, PerfError, build, find_valkey, slotring, valkey
 
 BACK_SHARE = 0.02
 

@@ -5,7 +5,6 @@ import random
 import struct
 
 import pytest
-
 from engine.doubles_probe import read, write
 
 SPECIAL = [0.0, -0.0, 5e-324, -5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 1e22, 1e23,

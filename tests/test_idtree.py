@@ -4,7 +4,6 @@ import bisect
 import random
 
 import pytest
-
 from engine.idtree_probe import Probe
 
 MAX = 2**64 - 1

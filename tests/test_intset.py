@@ -2,9 +2,10 @@
 
 import struct
 
-from engine import intset_probe as probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from engine import intset_probe as probe
 
 NUMBER = st.one_of(st.integers(-20, 20), st.integers(-(2**63), 2**63 - 1), st.sampled_from(
     [32767, 32768, -32768, -32769, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 2**63 - 1, -(2**63)]))

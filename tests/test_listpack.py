@@ -1,8 +1,9 @@
 """Listpacks against lists of bytes; forged ones are refused."""
 
-from engine import listpack_probe as probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from engine import listpack_probe as probe
 
 TEXT = st.one_of(
     st.binary(max_size=8),

@@ -5,7 +5,6 @@ import math
 import random
 
 import pytest
-
 from engine.ranktree_probe import Probe
 
 BEFORE_PAIR, BEFORE_SCORE, AFTER_SCORE, BEFORE_LEX, AFTER_LEX = range(5)

@@ -79,7 +79,7 @@ def test_memory_comes_back(server):
         raw.call("SADD", "s", 1)
         before = server.info()["used_memory"]
         rng = random.Random(3)
-        for turn in range(30):
+        for _turn in range(30):
             members = [b"%d" % rng.randrange(10**rng.randint(1, 18)) if rng.random() < 0.5 else
                        b"m" * rng.randint(0, 30) + b"%d" % rng.randrange(1000)
                        for _ in range(rng.choice([5, 100, 3000]))]

@@ -9,7 +9,6 @@ from engine import conf, digest, inspect
 from engine import quicklist as lists
 from engine.commands import dump
 from net import cron, log, saving
-from net.config import config
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -21,6 +20,7 @@ from net.commands.common import (
     text_setting,
     words,
 )
+from net.config import config
 from net.quoting import parse_memory
 from net.reply import Error, Raw, Verbatim
 

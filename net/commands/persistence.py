@@ -6,7 +6,6 @@ from net import log, saving
 from net.commands.common import NO_KEYS, about, syntax_error
 from net.reply import OK, Error
 
-
 IN_PROGRESS = "ERR Background save already in progress"
 
 

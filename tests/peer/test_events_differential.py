@@ -134,7 +134,8 @@ def test_events(server, valkey, classes):
         replies = ours.pipeline(batch), theirs.pipeline(batch)
         events = heard(ours, our_ears), heard(theirs, their_ears)
         if events[0] != events[1]:
-            first = next((at for at, pair in enumerate(zip(*events)) if pair[0] != pair[1]), min(map(len, events)))
+            pairs = enumerate(zip(*events, strict=False))
+            first = next((at for at, pair in pairs if pair[0] != pair[1]), min(map(len, events)))
             raise AssertionError((events[0][first - 2 : first + 3], events[1][first - 2 : first + 3], batch))
         for words, got, expected in zip(batch, *replies, strict=True):
             assert got == expected or words[0] in (b"TTL", b"EXPIRETIME"), (words, got, expected)

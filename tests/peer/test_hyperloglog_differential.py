@@ -9,7 +9,7 @@ from resp import Raw
 pytestmark = pytest.mark.peer
 
 COMMANDS = int(os.environ.get("SLOTRING_TEST_COMMANDS", "1500"))
-KEYS = ["h%d" % number for number in range(6)]
+KEYS = [f"h{number}" for number in range(6)]
 OTHER_VALUES = [
     b"x",
     b"12",

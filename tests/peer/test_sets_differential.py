@@ -8,8 +8,9 @@ import os
 import random
 
 import pytest
-from engine import rdbio_probe
 from resp import Error, Raw, Set, encode
+
+from engine import rdbio_probe
 
 pytestmark = pytest.mark.peer
 

@@ -38,6 +38,8 @@ class Background:
         self.pid = 0                          # of the thread
         self.dirty = bridge.totals()["dirty"]
         state.child = self
+        snapshot.begin(config.get_value("cluster-enabled"), state.functions, store.used_exact(),
+                       config.get_value("rdb-key-save-delay"))
         threading.Thread(target=self._main, daemon=True, name="rdb_bgsave").start()
         self.began.wait()
 
@@ -49,17 +51,10 @@ class Background:
 
     def _main(self) -> None:
         self.pid = threading.get_native_id()
+        self.began.set()
         temporary = f"temp-{self.pid}.rdb"
         try:
             self._set_cpus()
-            number = snapshot.begin(temporary.encode(), config.get_value("rdbchecksum"),
-                                    config.get_value("cluster-enabled"), state.functions, store.used_exact(),
-                                    config.get_value("rdb-key-save-delay"))
-            if number:
-                say_write_error(number, False, temporary)
-                self.failed = True
-                return
-            self.began.set()
             self._write(temporary)
         except Exception as error:  # whatever it is, the server goes on
             log.warning(f"The save in the background fails: {error!r}")
@@ -71,13 +66,12 @@ class Background:
                 state.status_ok = False
             state.child = None
             update_gate()
-            self.began.set()
             self.ended.set()
 
     def _write(self, temporary: str) -> None:
-        number, stopped = snapshot.run()
+        number, stopped, made = snapshot.run(temporary.encode(), config.get_value("rdbchecksum"))
         if number:
-            say_write_error(number, True, temporary)
+            say_write_error(number, made, temporary)
             remove(temporary)
             self.failed = True
         elif stopped:
@@ -214,8 +208,6 @@ def start_background() -> bool:
         state.saves += 1
         state.last_try_s = int(time.time())
         child = Background()
-    if child.failed:
-        return False
     log.notice(f"Background saving started by pid {child.pid}")
     return True
 

@@ -35,6 +35,7 @@ cdef struct RdbFile:
 
 cdef bint rdb_open(RdbFile* f, const char* path, bint checksum) noexcept nogil
 cdef bint rdb_write(RdbFile* f, const char* p, size_t n) noexcept nogil
+cdef void rdb_push(RdbFile* f) noexcept nogil                  # what is written goes on its way to the disk
 cdef bint rdb_finish(RdbFile* f) noexcept nogil                # end, checksum, fsync, close
 cdef void rdb_drop(RdbFile* f) noexcept nogil
 cdef void save_head(RdbOut* o, i64 used_bytes, const char* functions, size_t functions_len) noexcept nogil

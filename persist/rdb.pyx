@@ -74,11 +74,17 @@ cdef bint rdb_write(RdbFile* f, const char* p, size_t n) noexcept nogil:
             f.crc = crc64(f.crc, p, n)
         good = write_all(f, p, n)
         f.bytes += n
-        if f.bytes - f.pushed >= PUSH_BYTES:       # or fsync waits for all of it at the end
-            sync_file_range(f.fd, f.pushed, f.bytes - f.pushed, SYNC_FILE_RANGE_WRITE)
-            f.pushed = f.bytes
     unlock(&f.lock)
     return good
+
+
+cdef void rdb_push(RdbFile* f) noexcept nogil:
+    """Begin to bring what is written to the disk, or fsync has all of it to do. It may take its time: without the
+    file's lock, on one thread."""
+    cdef u64 end = f.bytes
+    if end - f.pushed >= PUSH_BYTES:
+        sync_file_range(f.fd, f.pushed, end - f.pushed, SYNC_FILE_RANGE_WRITE)
+        f.pushed = end
 
 
 cdef bint rdb_finish(RdbFile* f) noexcept nogil:
@@ -224,6 +230,7 @@ cdef bint save_dbs(RdbFile* f, RdbOut* o, bint slots, i64 delay_us) noexcept nog
             if o.len >= PIECE_BYTES:
                 if not rdb_write(f, o.p, o.len):
                     return False
+                rdb_push(f)
                 o.len = 0
     return rdb_write(f, o.p, o.len)
 

@@ -22,7 +22,8 @@ cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned int)
 
 cdef enum:
-    SIDE_MAX = 8 << 20             # bytes in side buffers from which on commands write to the file themselves
+    SIDE_MAX = 8 << 20             # bytes in side buffers from which on commands write to the file themselves,
+    SIDE_SHARE = 16                # or this part of the memory that is used, whichever is more
     SIDE_FIRST = 4096
     CHUNK_US = 200                 # so long the saver works, and then so long it rests
     REST_US = 200
@@ -45,6 +46,8 @@ cdef struct Snapshot:
     u64 keys_total
     u32 side_lock
     u64 side_bytes
+    u64 side_max
+    bint opened                    # the file can be written to
     u64 side_peak
     Side* side
     u8[SLOTS] done                 # under the lock of the slot's partition
@@ -79,25 +82,17 @@ cdef u64 put_slot(RdbOut* o, u32 slot, i64* db) noexcept nogil:
 
 # ---- before a change
 
-cdef void preimage(u32 slot) noexcept nogil:
-    """Write a slot before a command changes it; its partition is held."""
-    cdef Side* side
-    cdef i64 db = -1
-    cdef u64 n
-    if s.done[slot]:
-        return
-    s.done[slot] = 1
-    side = <Side*>malloc(sizeof(Side))
+cdef Side* new_side() noexcept nogil:
+    cdef Side* side = <Side*>malloc(sizeof(Side))
     if side == NULL:
         abort()
     out_init(&side.out)
-    n = put_slot(&side.out, slot, &db)
-    if n == 0 or s.stop:
-        rdb_out_free(&side.out)
-        free(side)
-        return
-    atomic_add64(&s.keys, n, RELAXED)
-    if s.side_bytes > SIDE_MAX:
+    return side
+
+
+cdef void give(Side* side) noexcept nogil:
+    """Leave a piece for the saver; where it is behind, write it here."""
+    if s.side_bytes > s.side_max and s.opened:
         rdb_write(&s.file, side.out.p, side.out.len)
         rdb_out_free(&side.out)
         free(side)
@@ -111,27 +106,43 @@ cdef void preimage(u32 slot) noexcept nogil:
     unlock(&s.side_lock)
 
 
+cdef void preimage(u32 slot) noexcept nogil:
+    """Write a slot before a command changes it; its partition is held."""
+    cdef Side* side
+    cdef i64 db = -1
+    cdef u64 n
+    if s.done[slot]:
+        return
+    s.done[slot] = 1
+    side = new_side()
+    n = put_slot(&side.out, slot, &db)
+    if n == 0 or s.stop:
+        rdb_out_free(&side.out)
+        free(side)
+        return
+    atomic_add64(&s.keys, n, RELAXED)
+    give(side)
+
+
 cdef void preimage_rest() noexcept nogil:
     """Write all that is left, since databases are about to change places or to be emptied; everything is held."""
-    cdef RdbOut o
+    cdef Side* side = new_side()
     cdef u32 slot
     cdef i64 db = -1
     cdef u64 n = 0
-    out_init(&o)
     for slot in range(SLOTS):
         if s.stop:
             break
         if s.done[slot]:
             continue
         s.done[slot] = 1
-        n += put_slot(&o, slot, &db)
-        if o.len >= PIECE_BYTES:
-            rdb_write(&s.file, o.p, o.len)
-            o.len = 0
+        n += put_slot(&side.out, slot, &db)
+        if side.out.len >= PIECE_BYTES:
+            give(side)
+            side = new_side()
             db = -1
-    rdb_write(&s.file, o.p, o.len)
+    give(side)
     atomic_add64(&s.keys, n, RELAXED)
-    rdb_out_free(&o)
 
 
 cdef void emptied() noexcept nogil:
@@ -156,7 +167,7 @@ cdef void write_side() noexcept nogil:
     unlock(&s.side_lock)
     while side != NULL:
         following = side.next
-        if not s.stop:
+        if not s.stop and s.opened:
             rdb_write(&s.file, side.out.p, side.out.len)
         rdb_out_free(&side.out)
         free(side)
@@ -165,6 +176,7 @@ cdef void write_side() noexcept nogil:
 
 cdef void flush_out() noexcept nogil:
     rdb_write(&s.file, s.out.p, s.out.len)
+    rdb_push(&s.file)
     s.out.len = 0
     s.out_db = -1
 
@@ -218,43 +230,48 @@ cdef void wait_for_all() noexcept nogil:
         unlock(&store.parts[i].lock)
 
 
-def begin(bytes path, bint checksum, bint slots, bytes functions, i64 used_bytes, i64 delay_us) -> int:
-    """Fix the moment and open the file: 0, or an errno. One snapshot at a time."""
-    cdef const char* name = path
+def begin(bint slots, bytes functions, i64 used_bytes, i64 delay_us) -> None:
+    """Fix the moment: from now on what is about to change is kept. `run` follows. One snapshot at a time."""
     cdef const char* text = functions
     cdef size_t n = len(functions)
     cdef u32 db
     with nogil:
-        if rdb_open(&s.file, name, checksum):
-            s.stop = 0
-            s.slots = slots
-            s.compress = conf.rdb_compression
-            s.now_ms = wall_us() // 1000
-            s.delay_us = delay_us
-            s.keys = s.keys_total = 0
-            s.side_lock = 0
-            s.side_bytes = s.side_peak = 0
-            s.side = NULL
-            memset(s.done, 0, SLOTS)
-            out_init(&s.out)
-            s.out_db = -1
-            save_head(&s.out, used_bytes, text, n)
-            lock_all()
-            for db in range(store.ndbs):
-                if store_count(db):
-                    save_db_head(&s.out, db, store_count(db), store_expires(db))
-                    s.keys_total += store_count(db)
-            flush_out()                # before any command can write to the file
-            conf.snapshot = 1
-            unlock_all()
-    return s.file.error
+        s.stop = 0
+        s.slots = slots
+        s.compress = conf.rdb_compression
+        s.now_ms = wall_us() // 1000
+        s.delay_us = delay_us
+        s.keys = s.keys_total = 0
+        s.side_lock = 0
+        s.side_bytes = s.side_peak = 0
+        s.side_max = <u64>(used_bytes // SIDE_SHARE)
+        if s.side_max < SIDE_MAX:
+            s.side_max = SIDE_MAX
+        s.side = NULL
+        s.opened = False
+        memset(s.done, 0, SLOTS)
+        out_init(&s.out)
+        s.out_db = -1
+        save_head(&s.out, used_bytes, text, n)
+        lock_all()
+        for db in range(store.ndbs):
+            if store_count(db):
+                save_db_head(&s.out, db, store_count(db), store_expires(db))
+                s.keys_total += store_count(db)
+        conf.snapshot = 1
+        unlock_all()
 
 
-def run() -> tuple:
-    """Write it all: (errno or 0, was it stopped). The file is finished and closed."""
-    cdef bint stopped
+def run(bytes path, bint checksum) -> tuple:
+    """Write it all to a new file: (errno or 0, was it stopped, was the file made). It is finished and closed."""
+    cdef bint stopped, made
+    cdef const char* name = path
     with nogil:
-        save_slots()
+        made = rdb_open(&s.file, name, checksum)
+        if made:
+            flush_out()                # the head, before any command can write to the file
+            s.opened = True
+            save_slots()
         if s.file.error or s.stop:
             s.stop = 1
             conf.snapshot = 0
@@ -268,7 +285,7 @@ def run() -> tuple:
             flush_out()
             rdb_finish(&s.file)
         rdb_out_free(&s.out)
-    return s.file.error, bool(stopped)
+    return s.file.error, bool(stopped), bool(made)
 
 
 def rest() -> None:

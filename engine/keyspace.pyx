@@ -488,6 +488,15 @@ cdef u64 evict_score(Ctx* c, Entry* e) noexcept nogil:
     return 1 + (ctx_random(c) >> 8)
 
 
+cdef bint any_to_evict(bint only_volatile) noexcept nogil:
+    """Is there a key that the policy may take, in any database?"""
+    cdef u32 db
+    for db in range(store.ndbs):
+        if store_expires(db) if only_volatile else store_count(db):
+            return True
+    return False
+
+
 cdef bint evict_one(Ctx* c) noexcept nogil:
     """Evict the best of the keys of a few random buckets under the policy; False if nothing could go."""
     cdef bint only_volatile = 1 <= conf.maxmemory_policy <= 4
@@ -498,6 +507,8 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
     cdef Key k
     cdef Entry* e
     cdef Arg a
+    if not any_to_evict(only_volatile):
+        return False
     for tries in range(conf.maxmemory_samples * 32):
         db = <u32>(ctx_random(c) % store.ndbs)
         for n in range(store.ndbs):

@@ -8,7 +8,7 @@ from resp import Raw
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = int(os.environ.get("SLOTRING_TEST_COMMANDS", "1500"))
+COMMANDS = int(os.environ.get("SLOTRING_TEST_COMMANDS", "600"))
 KEYS = [f"h{number}" for number in range(6)]
 OTHER_VALUES = [
     b"x",

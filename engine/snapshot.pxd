@@ -9,9 +9,11 @@ from engine.conf cimport conf
 
 ctypedef void (*preimage_fn)(u32 slot) noexcept nogil
 ctypedef void (*everything_fn)() noexcept nogil
+ctypedef i64 (*count_fn)() noexcept nogil
 
 cdef preimage_fn hook_preimage         # set by persist: write this slot if it is not written yet
 cdef everything_fn hook_preimage_all   # all that is left; every partition is held
+cdef count_fn hook_dirty               # set by net: the changes of all workers so far
 cdef everything_fn hook_emptied        # FLUSHALL has emptied everything; every partition is held
 
 cdef void preimage_keys(Command* cmd, Arg* argv, i64 argc) noexcept nogil

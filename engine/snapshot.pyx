@@ -7,6 +7,7 @@ from engine.multikey cimport command_slots
 hook_preimage = NULL
 hook_preimage_all = NULL
 hook_emptied = NULL
+hook_dirty = NULL
 
 
 cdef void visit(void* arg, u32 slot) noexcept nogil:

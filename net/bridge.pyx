@@ -20,6 +20,7 @@ from net.pubsub cimport pubsub_leave, PS_CHANNEL, PS_PATTERN, PS_SHARD
 from net.feed cimport feed_line, feed_monitors
 from net.tracking cimport tracking_begin, tracking_end, tracking_prefix, T_BCAST, T_BROKEN, T_CACHING
 from net.txn cimport Txn, txn_free
+from engine.snapshot cimport hook_dirty
 from engine.blocking cimport Blocked, blocked_claim, WAITING
 from engine.events cimport unwatch_all, Watch
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -445,6 +446,18 @@ def set_listeners(listeners) -> None:
         if i == w.nlisteners:
             w.nlisteners += 1
         post(w, MSG_LISTEN, <int>i, NULL, 0, NULL, 0)
+
+
+cdef i64 dirty_so_far() noexcept nogil:
+    """Changes to the data by all workers."""
+    cdef u32 i
+    cdef i64 n = 0
+    for i in range(nworkers):
+        n += workers[i].ctx.dirty
+    return n
+
+
+hook_dirty = dirty_so_far
 
 
 def stop() -> None:

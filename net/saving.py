@@ -112,6 +112,7 @@ class State:
         self.functions = b""                  # libraries of the loaded file, as they stood there
         self.child: Background | None = None  # a save in the background
         self.scheduled = False
+        self.emptied_saves = 0
         self.starting = threading.Lock()
         self.cpus = os.sched_getaffinity(0)   # before any thread is pinned
 
@@ -119,8 +120,28 @@ class State:
 state = State()
 
 
+def notice_emptied() -> None:
+    """What FLUSHALL saved by itself counts as a save."""
+    count, error, dirty = rdb.emptied_saves()
+    if count == state.emptied_saves:
+        return
+    with state.lock:
+        if count == state.emptied_saves:
+            return
+        state.emptied_saves = count
+        if error:
+            log.warning(f"Write error while saving DB to the disk(FLUSHALL): {os.strerror(error)}")
+            return
+        log.notice("DB saved on disk")
+        state.saved_dirty = max(dirty, state.saved_dirty)
+        state.last_save_s = int(time.time())
+        state.status_ok = True
+    update_gate()
+
+
 def changes() -> int:
     """Changes to the data since the last save."""
+    notice_emptied()
     return bridge.totals()["dirty"] - state.saved_dirty
 
 
@@ -218,8 +239,15 @@ def update_gate(_value: object = None) -> None:
     conf.set("refuse_writes", int(bool(refuse)))
 
 
+def plan_emptied(_value: object = None) -> None:
+    """FLUSHALL saves where there are save points."""
+    rdb.set_emptied_save(f"temp-{os.getpid()}.rdb".encode(), path().encode() if config.get_value("save") else b"",
+                         config.get_value("rdbchecksum"), config.get_value("cluster-enabled"), state.functions)
+
+
 def tick(_now_ms: int = 0) -> None:
     """From cron: the save points, and a save that waits for its turn."""
+    notice_emptied()
     if state.child is not None:
         return
     now_s = int(time.time())
@@ -421,6 +449,7 @@ def load_at_start() -> None:
     except LoadFailed:
         raise StartError("Fatal error loading the DB, check server logs. Exiting.") from None
     state.saved_dirty = bridge.totals()["dirty"]
+    plan_emptied()
 
 
 def reload(flush: bool, save_first: bool, merge: bool) -> bool:
@@ -439,6 +468,7 @@ def reload(flush: bool, save_first: bool, merge: bool) -> bool:
             raise
         finally:
             store.let_go()
+    plan_emptied()
     log.notice("DB reloaded by DEBUG RELOAD")
     return True
 
@@ -464,7 +494,11 @@ def before_exit(flags: frozenset) -> None:
 def info() -> list[tuple[str, object]]:
     """INFO persistence, the lines about RDB."""
     child = state.child
+    done = snapshot.figures() if child is not None else {"keys": 0, "keys_total": 0}
     return [
+        ("current_fork_perc", f"{100 * done['keys'] / done['keys_total'] if done['keys_total'] else 0:.2f}"),
+        ("current_save_keys_processed", done["keys"]),
+        ("current_save_keys_total", done["keys_total"]),
         ("rdb_changes_since_last_save", changes()),
         ("rdb_bgsave_in_progress", int(child is not None)),
         ("rdb_last_save_time", state.last_save_s),
@@ -482,5 +516,12 @@ rdb.set_version(version.VALKEY.encode())
 cron.ON_START.append(load_at_start)
 cron.CRON.append(tick)
 shutdown.BEFORE_EXIT.append(before_exit)
-config.on_change("save", update_gate)
+def save_points_changed(_value: object) -> None:
+    """CONFIG SET save, dbfilename"""
+    update_gate()
+    plan_emptied()
+
+
+for setting_name in ("save", "dbfilename"):
+    config.on_change(setting_name, save_points_changed)
 config.on_change("stop-writes-on-bgsave-error", update_gate)

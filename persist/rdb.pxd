@@ -33,6 +33,7 @@ cdef struct RdbFile:
     u64 bytes
     u64 pushed                     # bytes whose way to the disk has been begun
 
+cdef void save_emptied() noexcept nogil        # FLUSHALL, everything held: saves if that is due
 cdef bint rdb_open(RdbFile* f, const char* path, bint checksum) noexcept nogil
 cdef bint rdb_write(RdbFile* f, const char* p, size_t n) noexcept nogil
 cdef void rdb_push(RdbFile* f) noexcept nogil                  # what is written goes on its way to the disk

@@ -1,7 +1,8 @@
 # slotring: data plane
 """Writing an RDB file; see rdb.pxd."""
 from libc.errno cimport errno
-from libc.string cimport strlen
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, strlen
 from engine.arena cimport memory_used_atomic
 from engine.conf cimport conf
 from engine.defs cimport *
@@ -9,7 +10,7 @@ from engine.hashing cimport SLOTS
 from engine.keyspace cimport idle_or_freq, lfu_policy, string_value
 from engine.lock cimport lock, unlock
 from engine.rdbio cimport *
-from engine.reply cimport write_i64
+from engine.snapshot cimport hook_dirty
 from engine.store cimport *
 
 cdef extern from "<fcntl.h>" nogil:
@@ -23,6 +24,7 @@ cdef extern from "<unistd.h>" nogil:
     int fsync(int)
     int usleep(unsigned int)
 cdef extern from "<stdio.h>" nogil:
+    int c_rename "rename"(const char*, const char*)
     int snprintf(char*, size_t, const char*, ...)
 cdef extern from "<errno.h>" nogil:
     int EINTR
@@ -248,6 +250,65 @@ cdef int save_held(const char* path, bint checksum, bint slots, const char* func
     save_dbs(f, &o, slots, delay_us)
     rdb_out_free(&o)
     return f.error
+
+
+# ---- FLUSHALL
+
+cdef struct Emptied:               # where save points are set, FLUSHALL saves at once: what was flushed stays away
+    char temporary[512]
+    char name[512]                 # empty: it does not
+    bint checksum
+    bint slots
+    char* functions
+    size_t functions_len
+    u64 saves
+    int error                      # errno of the last one, 0: it went well
+    i64 dirty                      # changes by then
+
+cdef Emptied em
+
+
+cdef void save_emptied() noexcept nogil:
+    cdef RdbFile f
+    if not em.name[0]:
+        return
+    em.error = save_held(em.temporary, em.checksum, em.slots, em.functions, em.functions_len, memory_used_atomic, 0, &f)
+    if em.error:
+        rdb_drop(&f)
+    elif not rdb_finish(&f):
+        em.error = f.error
+    elif c_rename(em.temporary, em.name):
+        em.error = errno
+    em.dirty = hook_dirty()
+    em.saves += 1
+
+
+def set_emptied_save(bytes temporary, bytes name, bint checksum, bint slots, bytes functions) -> None:
+    """What FLUSHALL does from now on; name empty: it saves nothing."""
+    cdef const char* text = functions
+    cdef size_t n = len(functions)
+    cdef char* copy = <char*>malloc(n + 1)
+    cdef const char* t = temporary
+    cdef const char* to = name
+    if copy == NULL or len(name) >= 512:
+        free(copy)
+        return
+    memcpy(copy, text, n)
+    with nogil:
+        lock_all()
+        free(em.functions)
+        em.functions = copy
+        em.functions_len = n
+        snprintf(em.temporary, 512, b"%s", t)
+        snprintf(em.name, 512, b"%s", to)
+        em.checksum = checksum
+        em.slots = slots
+        unlock_all()
+
+
+def emptied_saves() -> tuple:
+    """(how often FLUSHALL has saved, errno or 0 of the last one, the changes by then)."""
+    return em.saves, em.error, em.dirty
 
 
 def save(bytes path, bint checksum, bint slots, bytes functions, i64 used_bytes, i64 delay_us) -> tuple:

@@ -150,6 +150,7 @@ cdef void emptied() noexcept nogil:
     if conf.snapshot:
         conf.snapshot = 0
         atomic_store32(&s.stop, 1, RELEASE)
+    save_emptied()
 
 
 # ---- the saver

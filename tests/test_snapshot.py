@@ -196,6 +196,24 @@ def test_what_ends_a_save(own_server):
         assert not list(server.folder.glob("*.rdb"))
 
 
+def test_flushall_saves_where_there_are_save_points(own_server):
+    server = own_server(*OPTIONS)
+    with server.connect() as client:
+        client.set("a", 1)
+        client.save()
+        client.flushall()
+        assert client.info("persistence")["rdb_changes_since_last_save"] == 1
+        client.execute_command("DEBUG", "RELOAD", "NOSAVE")
+        assert client.get("a") == b"1"
+        client.config_set("save", "900 1")
+        client.flushall()
+        assert client.info("persistence")["rdb_changes_since_last_save"] == 0
+    server.kill()
+    server.start()
+    with server.connect() as client:
+        assert client.dbsize() == 0
+
+
 def test_a_save_that_fails_stops_writes(own_server):
     server = own_server(*OPTIONS)
     with server.connect() as client:

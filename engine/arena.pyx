@@ -103,6 +103,7 @@ cdef Segment* segment_new() noexcept nogil:
     seg.free_pages = PAGES_PER_SEGMENT - HEADER_PAGES
     seg.huge_size = 0
     seg.dirty = 0
+    asan_poison(<char*>seg + HEADER_PAGES * PAGE_BYTES, SEGMENT_BYTES - HEADER_PAGES * PAGE_BYTES)
     segment_push(seg)
     mapped_bytes += SEGMENT_BYTES
     idle_segments += 1
@@ -178,6 +179,7 @@ cdef void give_pages(Span* s) noexcept nogil:
     global idle_segments
     cdef Segment* seg = segment_of(s)
     cdef u32 i, at = s.head, pages = s.pages
+    asan_poison(span_base(s), <size_t>pages << PAGE_BITS)
     lock(&heap_lock)
     if seg.free_pages == 0:
         segment_push(seg)
@@ -215,7 +217,7 @@ cdef void* arena_refill(Arena* a, u32 cls) noexcept nogil:
     cdef Span* s = a.room[cls]
     cdef char* base
     cdef u32 pages
-    while s != NULL and s.free == NULL and s.bump == s.end:
+    while s != NULL and s.free == NULL and s.bump >= s.end:
         room_unlink(a, s)
         s = a.room[cls]
     if s == NULL:
@@ -246,6 +248,7 @@ cdef void* arena_alloc_large(Arena* a, size_t size) noexcept nogil:
         s.live = 1
         s.listed = 0
         arena_account(a, <i64>pages << PAGE_BITS)
+        asan_unpoison(span_base(s), <size_t>pages << PAGE_BITS)
         return span_base(s)
     size = (size + PAGE_BYTES - 1) & ~<size_t>(PAGE_BYTES - 1)
     seg = <Segment*>map_aligned(size + HEADER_PAGES * PAGE_BYTES)
@@ -292,6 +295,7 @@ cdef void arena_free_slow(Arena* a, Span* s, void* p) noexcept nogil:
         return
     (<void**>p)[0] = s.free
     s.free = p
+    asan_poison(p, s.size)
     if not s.listed:
         room_push(a, s)
 

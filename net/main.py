@@ -219,16 +219,13 @@ def run_directives() -> None:
 def rename_command(words: list[bytes]) -> None:
     """rename-command OLD NEW; NEW empty: the command is gone."""
     from engine import command
-    rename = getattr(command, "rename", None)
     if len(words) != 2:
         raise ConfigError("Bad directive or wrong number of arguments")
-    if rename is None:
-        raise ConfigError("rename-command is not supported")
     if command.find(words[0]) is None:
         raise ConfigError("No such command in rename-command")
     if words[1] and command.find(words[1]) is not None:
         raise ConfigError("Target command name already exists")
-    rename(words[0], words[1])
+    command.rename(words[0], words[1])
 
 
 def show_logo(engine: str) -> None:

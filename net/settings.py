@@ -322,15 +322,14 @@ _ACCEPTED_GROUPS = {
     "the kernel's settings for the process are left alone":
         "disable-thp oom-score-adj oom-score-adj-values socket-mark-id",
     "threads other than the server's are not pinned":
-        "bio-cpulist aof-rewrite-cpulist bgsave-cpulist",
+        "bio-cpulist aof-rewrite-cpulist",
     "hashes of keys use a fixed seed": "hash-seed",
     "there are no warnings to ignore": "ignore-warnings",
-    "texts are compared by their bytes": "locale-collate",
     # Features to come: whoever builds one takes its names out here.
-    "persistence is not built yet":
-        "save rdbchecksum rdb-del-sync-files rdb-save-incremental-fsync "
-        "rdb-key-save-delay key-load-delay loading-process-events-interval-bytes "
-        "stop-writes-on-bgsave-error dbfilename appendonly appendfilename appenddirname "
+    "a file is written and loaded in one go":
+        "rdb-del-sync-files rdb-save-incremental-fsync key-load-delay loading-process-events-interval-bytes",
+    "the AOF is not built yet":
+        "appendonly appendfilename appenddirname "
         "appendfsync no-appendfsync-on-rewrite auto-aof-rewrite-percentage "
         "auto-aof-rewrite-min-size aof-load-truncated aof-use-rdb-preamble aof-timestamp-enabled "
         "aof-rewrite-incremental-fsync aof-disable-auto-gc",
@@ -341,8 +340,7 @@ _ACCEPTED_GROUPS = {
         "repl-disable-tcp-nodelay repl-mptcp repl-diskless-sync repl-diskless-sync-delay "
         "repl-diskless-sync-max-replicas repl-diskless-load repl-timeout repl-ping-replica-period "
         "repl-backlog-size repl-backlog-ttl dual-channel-replication-enabled "
-        "min-replicas-to-write min-replicas-max-lag propagation-error-behavior bind-source-addr "
-        "import-mode",
+        "min-replicas-to-write min-replicas-max-lag propagation-error-behavior bind-source-addr",
     "cluster mode is not built yet":
         "cluster-enabled cluster-databases cluster-port cluster-config-file "
         "cluster-config-save-behavior cluster-node-timeout cluster-ping-interval "

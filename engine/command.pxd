@@ -82,6 +82,19 @@ cdef struct Ctx:               # one command under way; a worker has one
     void* ready                # Ready*: keys that became ready
     void* ready_last
     Key key                    # the first key, hash and slot already computed
+    # what the command under way leaves in the log, see effects.pxd
+    char* fx                   # records as RESP, malloc'ed, kept from command to command
+    size_t fx_len
+    size_t fx_cap
+    size_t fx_words            # where the record begins that is being written
+    u32 fx_n                   # records
+    u32 fx_first_db            # database of the first of them, of the last
+    u32 fx_db
+    u32 fx_slot                # of all of them; SLOTS: of several
+    u32 fx_own                 # the command says its effects itself: its words are not logged
+    u32 fx_now                 # its locks go before it ends: each record goes to the log at once
+    u32 fx_inside              # a command is under way
+    u32 log_id                 # who writes to the log: the worker's index, or LOG_CRON
 
 ctypedef void (*cmd_fn)(Ctx* c) noexcept nogil
 # Places of the keys among the arguments, for rows whose first, last and step do not say it: at most `most` are

@@ -14,6 +14,9 @@ cdef enum:
 cdef struct Conf:
     i64 maxmemory
     i64 refuse_writes          # the last save in the background failed (stop-writes-on-bgsave-error)
+    i64 aof_errno              # the last write to the AOF failed with this: writes are refused; 0: it went well
+    i64 effects                # somebody reads the effects log
+    i64 hold_replies           # until what was logged before them is on the disk (appendfsync always)
     i64 snapshot               # one is under way: see snapshot.pxd
     i64 maxmemory_policy
     i64 maxmemory_samples

@@ -2,8 +2,8 @@
 """Settings of the data plane by name; see conf.pxd."""
 from engine.defs cimport *
 
-NAMES = ("maxmemory", "refuse_writes", "snapshot", "maxmemory_policy", "maxmemory_samples", "lfu_log_factor",
-         "lfu_decay_time",
+NAMES = ("maxmemory", "refuse_writes", "aof_errno", "effects", "hold_replies", "snapshot",
+         "maxmemory_policy", "maxmemory_samples", "lfu_log_factor", "lfu_decay_time",
          "proto_max_bulk_len", "query_buffer_limit", "maxclients", "timeout_s", "tcp_keepalive_s",
          "out_hard_bytes", "out_soft_bytes", "out_soft_s", "active_expire", "slow_us",
          "large_request_bytes", "large_reply_bytes", "latency_ms", "monitors", "need_auth", "paused",

@@ -9,6 +9,7 @@ from engine.arena cimport (arena_alloc, arena_free, arena_usable, arena_good_siz
                            memory_used_atomic)
 from engine.numbers cimport parse_i64
 from engine.imports cimport S_IMPORT
+from engine.effects cimport LOG_CRON, effect_gone, effects_wanted
 from engine.command cimport F_WRITE, Session, ctx_random
 from engine.snapshot cimport preimage_slot
 
@@ -85,6 +86,8 @@ cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil:
     c.unasked = True
     key_delete(c, k)
     c.unasked = False
+    if effects_wanted():
+        effect_gone(c, k)
     c.expired += 1
     notify(c, N_EXPIRED, b"expired", k)
     if copy != name:
@@ -333,6 +336,8 @@ cdef u64 sweep_entry(Ctx* c, Key* k, Sweep* s) noexcept nogil:
     cdef i64 budget = FIELDS_LOOKED_AT, at
     if e.flags & E_EXPIRE and entry_expire(e) <= s.now_ms:
         key_delete(c, k)
+        if effects_wanted():
+            effect_gone(c, k)
         notify(c, N_EXPIRED, b"expired", k)
         return 1
     type_ops[entry_type(e)].expire(c, k, &budget)
@@ -545,6 +550,8 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
         c.unasked = True
         key_delete(c, &k)
         c.unasked = False
+        if effects_wanted():
+            effect_gone(c, &k)
         notify(c, N_EVICTED, b"evicted", &k)
         atomic_add64(&evicted_keys, 1, RELAXED)
     unlock(&k.part.lock)
@@ -599,3 +606,6 @@ def reset_stats() -> None:
 def stats() -> dict:
     """Counters of eviction and active expiry."""
     return {"evicted_keys": evicted_keys, "expired_active": expired_keys_active}
+
+
+cron_ctx.log_id = LOG_CRON

@@ -9,6 +9,7 @@ from libc.string cimport memcpy, strlen
 from engine.defs cimport *
 from engine.command cimport *
 from engine.conf cimport conf
+from engine.effects cimport call, effects_commit
 from engine.events cimport watch_key, watch_failed, unwatch_all, Watch
 from engine.keyspace cimport key_init, evict_if_needed
 from engine.multikey cimport PartSet, parts_clear, parts_add, parts_lock, parts_unlock
@@ -18,10 +19,7 @@ from engine.store cimport Key, store
 from net.conn cimport *
 from net.tracking cimport tracking_read
 from net.txn cimport *
-from net.worker cimport MISCONF, workers, hook_python, hook_event, note_duration, EVENT_MONITOR
-
-cdef extern from "<stdio.h>" nogil:
-    int snprintf(char*, size_t, const char*, ...)
+from net.worker cimport say_misconf, workers, hook_python, hook_event, note_duration, EVENT_MONITOR
 
 
 cdef void cmd_multi(Ctx* x) noexcept nogil:
@@ -81,6 +79,7 @@ cdef void run_queued(Ctx* x, Conn* c, Txn* t, PartSet* parts) noexcept nogil:
             tracking_read(c, q.cmd, q.argv, q.argc)
         before = out_pending(x.out)
         if q.cmd.fn == NULL:
+            effects_commit(x)          # under the locks of its keys
             parts_unlock(parts)
             x.held = False
             hook_python(workers[c.worker], c, q.cmd, q.argv, q.argc)
@@ -91,7 +90,7 @@ cdef void run_queued(Ctx* x, Conn* c, Txn* t, PartSet* parts) noexcept nogil:
                 key_init(x, &x.key, &q.argv[q.cmd.first])
             if unlikely(conf.snapshot) and q.cmd.flags & F_WRITE:
                 preimage_keys(q.cmd, q.argv, q.argc)
-            q.cmd.fn(x)
+            call(x, q.cmd)
         now = rdtsc()
         stat = &workers[c.worker].stats[q.cmd.id]
         stat.calls += 1
@@ -123,9 +122,9 @@ cdef void exec_abort(Ctx* x, Conn* c, const char* text) noexcept nogil:
 
 
 cdef void exec_misconf(Ctx* x, Conn* c) noexcept nogil:
-    cdef char text[512]
-    snprintf(text, 512, b"EXECABORT Transaction discarded because of: %s", MISCONF)
-    exec_abort(x, c, text)
+    txn_free(c)
+    unwatch_all(x.session, False)
+    say_misconf(x.out, b"EXECABORT Transaction discarded because of: ")
 
 
 cdef void cmd_exec(Ctx* x) noexcept nogil:
@@ -143,7 +142,7 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
     if t.failed:
         exec_abort(x, c, b"EXECABORT Transaction discarded because of previous errors.")
         return
-    if unlikely(conf.refuse_writes) and t.flags & F_WRITE:
+    if unlikely(conf.refuse_writes | conf.aof_errno) and t.flags & F_WRITE:
         exec_misconf(x, c)
         return
     if unlikely(conf.maxmemory) and t.flags & F_DENYOOM and evict_if_needed(x) < 0:
@@ -170,6 +169,7 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
     run_queued(x, c, t, &parts)
     x.no_block = False
     x.held = False
+    effects_commit(x)
     parts_unlock(&parts)
     x.argv = argv
     x.argc = argc

@@ -1,6 +1,7 @@
 # What a ring (uring.pyx, epoll.pyx) may ask of a worker, and the hooks by which the control plane is reached.
 from engine.defs cimport *
 from engine.command cimport Arg, Command, Ctx
+from engine.reply cimport OutBuf
 from net.conn cimport Worker, Conn, Message
 
 ctypedef void (*python_hook)(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil
@@ -15,7 +16,6 @@ cdef enum:
     EVENT_GONE = 5             # the connection is about to be freed
     EVENT_BAD_PAYLOAD = 6      # RESTORE refused a value; the event's value is its RDB type
 
-cdef const char* MISCONF       # the error of a write while saves fail
 cdef Worker* workers[64]
 cdef u32 nworkers
 cdef python_hook hook_python
@@ -23,6 +23,7 @@ cdef event_hook hook_event
 cdef double cycles_per_us
 cdef u32 total_conns
 
+cdef void say_misconf(OutBuf* o, const char* before) noexcept nogil
 cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil
 cdef void note_duration(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, u64 cycles,
                         u64 reply_bytes) noexcept nogil

@@ -5,7 +5,7 @@ A batch of up to BATCH_MAX commands is parsed, then hashed and prefetched in sta
 (uring.pyx or epoll.pyx) calls conn_data, conn_sent, conn_eof and, once a turn, worker_flush.
 """
 from libc.stdlib cimport malloc, calloc, realloc, free, abort
-from libc.string cimport memcmp, memcpy, memmove, memset, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset, strerror, strlen
 from engine.defs cimport *
 from engine.lock cimport lock, unlock, try_lock
 from engine.reply cimport *
@@ -17,6 +17,7 @@ from engine.multikey cimport PartSet, parts_clear, parts_lock, parts_unlock, com
 from engine.blocking cimport Blocked
 from engine.events cimport unwatch_all
 from engine.conf cimport conf
+from engine.effects cimport call, effects_wanted
 from engine.snapshot cimport preimage_keys, preimage_slot
 from net.conn cimport *
 from net.txn cimport txn_queue, txn_fail, txn_free
@@ -52,7 +53,7 @@ cdef enum:
     TICK_US = 100000
 
 cdef const char* EXEC_ABORTED = b"EXECABORT Transaction discarded because of:"
-MISCONF = (
+cdef const char* MISCONF = (
     b"MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
     b"may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
     b"snapshotting fails (stop-writes-on-bgsave-error option). Please check the Valkey logs for details about the RDB "
@@ -105,6 +106,7 @@ cdef void worker_count(u32 n) noexcept nogil:
 cdef void worker_init(Worker* w, u32 index) noexcept nogil:
     memset(w, 0, sizeof(Worker))
     w.index = index
+    w.ctx.log_id = index
     out_init(&w.trash, &w.pool)
     out_init(&w.pushes, &w.pool)
     w.ctx.random = rdtsc() * 2 + 1
@@ -485,7 +487,7 @@ cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil:
         lock(&c.key.part.lock)
         if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
             preimage_slot(c.key.slot)
-        cmd.fn(c)
+        call(c, cmd)
         unlock(&c.key.part.lock)
     elif cmd.lock == LOCK_KEYS:
         parts_clear(&parts)
@@ -493,20 +495,20 @@ cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil:
             lock_all()
             if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
                 preimage_keys(cmd, c.argv, c.argc)
-            cmd.fn(c)
+            call(c, cmd)
             unlock_all()
             return
         parts_lock(&parts)
         if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
             preimage_keys(cmd, c.argv, c.argc)
-        cmd.fn(c)
+        call(c, cmd)
         parts_unlock(&parts)
     elif cmd.lock == LOCK_ALL:
         lock_all()
-        cmd.fn(c)
+        call(c, cmd)
         unlock_all()
     else:
-        cmd.fn(c)
+        call(c, cmd)
 
 
 cdef void unknown_command(Worker* w, Conn* c, Arg* argv, i64 argc) noexcept nogil:
@@ -565,10 +567,21 @@ cdef bint subscriber_may(Command* cmd) noexcept nogil:
     return False
 
 
+cdef void say_misconf(OutBuf* o, const char* before) noexcept nogil:
+    """The error of a write that the state of the disk forbids, after a prefix."""
+    cdef char text[640]
+    if conf.refuse_writes:
+        snprintf(text, 640, b"%s%s", before, MISCONF)
+    else:
+        snprintf(text, 640, b"%sMISCONF Errors writing to the AOF file: %s", before, strerror(<int>conf.aof_errno))
+    reply_error(o, text)
+
+
 cdef bint barred(Worker* w, Command* cmd) noexcept nogil:
     """What memory or the disk does not allow: True, and the reply is written."""
-    if conf.refuse_writes and (cmd.flags & F_WRITE or (cmd.name_len == 4 and not memcmp(cmd.name, b"ping", 4))):
-        reply_error(w.ctx.out, MISCONF)
+    if (conf.refuse_writes | conf.aof_errno) and (
+            cmd.flags & F_WRITE or (cmd.name_len == 4 and not memcmp(cmd.name, b"ping", 4))):
+        say_misconf(w.ctx.out, b"")
     elif conf.maxmemory and cmd.flags & F_DENYOOM and evict_if_needed(&w.ctx) < 0:
         reply_error(w.ctx.out, b"OOM command not allowed when used memory > 'maxmemory'.")
     else:
@@ -580,7 +593,7 @@ cdef bint barred(Worker* w, Command* cmd) noexcept nogil:
 cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     """A command between MULTI and EXEC."""
     cdef Ctx* x = &w.ctx
-    if (conf.maxmemory | conf.refuse_writes) and barred(w, b.cmd):
+    if (conf.maxmemory | conf.refuse_writes | conf.aof_errno) and barred(w, b.cmd):
         txn_fail(c)
         return
     txn_queue(c, b.cmd, &w.args[b.argi], b.argc)
@@ -678,7 +691,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         return
     if unlikely(conf.monitors) and not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
         hook_event(w, c, cmd, x.argv, x.argc, EVENT_MONITOR, 0)
-    if unlikely(conf.maxmemory | conf.refuse_writes) and barred(w, cmd):
+    if unlikely(conf.maxmemory | conf.refuse_writes | conf.aof_errno) and barred(w, cmd):
         clock[0] = rdtsc()
         return
     if unlikely(w.push_conn != NULL):      # what eviction told this connection comes before the reply
@@ -692,10 +705,10 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             lock(&x.key.part.lock)
             if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
                 preimage_slot(x.key.slot)
-            cmd.fn(x)
+            call(x, cmd)
             unlock(&x.key.part.lock)
         elif cmd.lock == LOCK_NONE:
-            cmd.fn(x)
+            call(x, cmd)
         else:
             if cmd.first:
                 key_init(x, &x.key, &x.argv[cmd.first])

@@ -7,8 +7,8 @@
 import os
 from threading import RLock
 
+from engine.quoting import format_memory, parse_memory, quote, split_args
 from net import settings
-from net.quoting import format_memory, parse_memory, quote, split_args
 from net.settings import DEPRECATED, Setting
 from net.special import CHECKS, SPECIALS, ConfigError
 

@@ -29,6 +29,7 @@ cdef enum:
     C_MULTI = 1 << 15          # commands are queued for EXEC
     C_BLOCKED = 1 << 16        # a command waits (session.blocked): reads no more until it is answered
     C_RESUME = 1 << 17         # on the worker's list of connections that go on reading
+    C_SYNCING = 1 << 18        # its replies wait for the disk, see durable.pxd: what arrives is kept, not run
 
     BATCH_MAX = 32             # commands parsed and prefetched together
     IOV_MAX_CHUNKS = 16
@@ -136,6 +137,11 @@ cdef struct Worker:
     void (*send_start)(Worker*, Conn*) noexcept nogil
     void (*accept_arm)(Worker*, u32) noexcept nogil
     void (*timer_arm)(Worker*, i64 us) noexcept nogil   # wake the loop after so long
+    void (*sync_start)(Worker*, int fd) noexcept nogil  # fdatasync; durable_synced follows
+    u64 sync_upto              # what the fsync that this worker began will have covered
+    Conn* held                 # connections whose replies wait for the disk
+    u64 held_pos               # until it has passed this position of the log
+    u32 holding                # there are some (others read it)
     Ctx ctx
     ChunkPool pool
     OutBuf trash

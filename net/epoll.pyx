@@ -4,6 +4,7 @@ from libc.stdlib cimport malloc, calloc, free
 from libc.string cimport memset
 from engine.defs cimport *
 from net.conn cimport *
+from net.durable cimport durable_release, durable_synced
 from net.worker cimport *
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -30,6 +31,7 @@ cdef extern from "<errno.h>" nogil:
     int errno
     int EAGAIN, EINTR
 cdef extern from "<unistd.h>" nogil:
+    int fdatasync(int)
     ssize_t read(int, void*, size_t)
 
 cdef enum:
@@ -109,6 +111,12 @@ cdef void accept_arm(Worker* w, u32 i) noexcept nogil:
     watch(w, EPOLL_CTL_ADD, w.listeners[i], EPOLLIN, &(<Epoll*>w.engine).listen_mark[i])
 
 
+cdef void sync_start(Worker* w, int fd) noexcept nogil:
+    """Without a ring the worker waits itself, as Valkey does."""
+    durable_synced(w, -errno if fdatasync(fd) else 0)
+    durable_release(w)
+
+
 cdef void timer_arm(Worker* w, i64 us) noexcept nogil:
     """Nothing to do: epoll_loop looks at w.next_deadline_us."""
     pass
@@ -136,6 +144,7 @@ cdef int epoll_setup(Worker* w) noexcept nogil:
     w.send_start = send_start
     w.accept_arm = accept_arm
     w.timer_arm = timer_arm
+    w.sync_start = sync_start
     return 0
 
 

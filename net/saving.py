@@ -17,6 +17,7 @@ MODULE_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_
 EMPTY_LOGGED_MAX = 10
 RETRY_S = 5                       # after a save that failed
 MIB = 1 << 20
+CHECKSUM_VERSION = 5                # from this RDB version on a file ends in a checksum
 
 
 class LoadFailed(Exception):
@@ -29,6 +30,8 @@ class LoadFailed(Exception):
 
 class Background:
     """A save in the background: a thread, which is what Valkey's child process is."""
+
+    kind = "rdb"
 
     def __init__(self) -> None:
         self.began = threading.Event()
@@ -54,7 +57,7 @@ class Background:
         self.began.set()
         temporary = f"temp-{self.pid}.rdb"
         try:
-            self._set_cpus()
+            self.set_cpus("bgsave-cpulist")
             self._write(temporary)
         except Exception as error:  # whatever it is, the server goes on
             log.warning(f"The save in the background fails: {error!r}")
@@ -87,11 +90,11 @@ class Background:
             self.failed = True
 
     @staticmethod
-    def _set_cpus() -> None:
+    def set_cpus(setting: str) -> None:
         """Where it may run; else it would stay on the processor of the worker that started it."""
         from net.special import cpu_list
         try:
-            os.sched_setaffinity(0, cpu_list(config.get_value("bgsave-cpulist")) or state.cpus)
+            os.sched_setaffinity(0, cpu_list(config.get_value(setting)) or state.cpus)
         except OSError:
             pass
 
@@ -110,7 +113,7 @@ class State:
         self.keys_loaded = 0
         self.keys_expired = 0
         self.functions = b""                  # libraries of the loaded file, as they stood there
-        self.child: Background | None = None  # a save in the background
+        self.child: object = None             # a save, or a rewrite of the AOF, in the background (kind says which)
         self.scheduled = False
         self.emptied_saves = 0
         self.starting = threading.Lock()
@@ -344,7 +347,7 @@ def _check_sum(ahead: list[int]) -> None:
     if sums is None:
         _broken("Unexpected EOF reading RDB file")
     stored, computed = sums
-    if not config.get_value("rdbchecksum") or rdb_load.figures()["version"] < 5:
+    if not config.get_value("rdbchecksum") or rdb_load.figures()["version"] < CHECKSUM_VERSION:
         return
     if stored == 0:
         log.notice("RDB file was saved with checksum disabled: no check performed.")
@@ -413,6 +416,15 @@ def load_file(name: str, flush: bool = False, merge: bool = False) -> bool:
         log.warning(f"Fatal error: can't open the RDB file {name} for reading: {error.strerror}")
         raise LoadFailed(False) from None
     try:
+        load_open(fd, flush, merge)
+    finally:
+        os.close(fd)
+    return True
+
+
+def load_open(fd: int, flush: bool = False, merge: bool = False) -> int:
+    """As load_file, of an open file in which something else may follow: returns where it does."""
+    try:
         _begin(fd, merge)
         ahead: list[int] = []
         thread = None
@@ -431,17 +443,18 @@ def load_file(name: str, flush: bool = False, merge: bool = False) -> bool:
     finally:
         found = rdb_load.figures()
         rdb_load.done()
-        os.close(fd)
     state.keys_loaded, state.keys_expired = found["loaded"], found["expired"]
     skipped = f", empty keys skipped: {empty}" if empty else ""
     log.notice(f"Done loading RDB, keys loaded: {found['loaded']}, keys expired: {found['expired']}{skipped}, "
                f"all fields expired hashes: {found['all_fields_expired']}.")
-    return True
+    return found["offset"]
 
 
 def load_at_start() -> None:
     """Brings the data back before clients come."""
     from net.main import StartError
+    if config.get_value("appendonly"):
+        return                                # net/appendonly brings it back
     start_s = time.monotonic()
     try:
         if load_file(path()):
@@ -479,7 +492,7 @@ def reload(flush: bool, save_first: bool, merge: bool) -> bool:
 def before_exit(flags: frozenset) -> None:
     """The last save, if there are save points or it was asked for."""
     child = state.child
-    if child is not None:
+    if child is not None and child.kind == "rdb":
         log.warning("There is a child saving an .rdb. Killing it!")
         child.stop()
     if "save" not in flags and ("nosave" in flags or not config.get_value("save")):
@@ -493,8 +506,8 @@ def before_exit(flags: frozenset) -> None:
 
 def info() -> list[tuple[str, object]]:
     """INFO persistence, the lines about RDB."""
-    child = state.child
-    done = snapshot.figures() if child is not None else {"keys": 0, "keys_total": 0}
+    child = state.child if state.child is not None and state.child.kind == "rdb" else None
+    done = snapshot.figures() if state.child is not None else {"keys": 0, "keys_total": 0}
     return [
         ("current_fork_perc", f"{100 * done['keys'] / done['keys_total'] if done['keys_total'] else 0:.2f}"),
         ("current_save_keys_processed", done["keys"]),

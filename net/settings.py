@@ -328,11 +328,8 @@ _ACCEPTED_GROUPS = {
     # Features to come: whoever builds one takes its names out here.
     "a file is written and loaded in one go":
         "rdb-del-sync-files rdb-save-incremental-fsync key-load-delay loading-process-events-interval-bytes",
-    "the AOF is not built yet":
-        "appendonly appendfilename appenddirname "
-        "appendfsync no-appendfsync-on-rewrite auto-aof-rewrite-percentage "
-        "auto-aof-rewrite-min-size aof-load-truncated aof-use-rdb-preamble aof-timestamp-enabled "
-        "aof-rewrite-incremental-fsync aof-disable-auto-gc",
+    "a base is brought to the disk while it is written, an increment by its fsync":
+        "aof-rewrite-incremental-fsync",
     "replication is not built yet":
         "replicaof primaryauth primaryuser replica-serve-stale-data replica-read-only "
         "replica-lazy-flush replica-ignore-maxmemory replica-ignore-disk-write-errors "

@@ -69,7 +69,7 @@ class Folder(Special):
         return value
 
     def lines(self, value: str) -> tuple[list[str], bool]:
-        from net.quoting import quote
+        from engine.quoting import quote
         raw = quote(value.encode("utf-8", "surrogateescape"))
         return ([raw.decode("utf-8", "surrogateescape")] if value else []), True
 
@@ -98,7 +98,7 @@ class OutputLimits(Special):
     """client-output-buffer-limit: for each class (hard bytes, soft bytes, soft seconds)."""
 
     def parse(self, words: list[str]) -> dict[str, tuple[int, int, int]]:
-        from net.quoting import parse_memory
+        from engine.quoting import parse_memory
         if len(words) % 4:
             raise ConfigError("Wrong number of arguments in buffer limit configuration.")
         limits = {}
@@ -124,7 +124,7 @@ class OutputLimits(Special):
                         in zip(("normal", "slave", "pubsub"), value, strict=True))
 
     def lines(self, value: tuple) -> tuple[list[str], bool]:
-        from net.quoting import format_memory
+        from engine.quoting import format_memory
         lines = [f"{kind} {format_memory(hard)} {format_memory(soft)} {seconds}"
                  for kind, (hard, soft, seconds) in zip(OUTPUT_CLASSES, value, strict=True)]
         return lines, value != SPECIAL_DEFAULTS[self.name]

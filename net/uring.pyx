@@ -5,6 +5,7 @@ from libc.stdlib cimport malloc, calloc, free, abort
 from libc.string cimport memset
 from engine.defs cimport *
 from net.conn cimport *
+from net.durable cimport durable_synced
 from net.worker cimport *
 
 cdef extern from "<liburing.h>" nogil:
@@ -50,6 +51,8 @@ cdef extern from "<liburing.h>" nogil:
     void io_uring_prep_send(io_uring_sqe*, int, const void*, size_t, int)
     void io_uring_prep_sendmsg(io_uring_sqe*, int, const msghdr*, unsigned)
     void io_uring_prep_poll_multishot(io_uring_sqe*, int, unsigned)
+    void io_uring_prep_fsync(io_uring_sqe*, int, unsigned)
+    unsigned IORING_FSYNC_DATASYNC
     void io_uring_sqe_set_data64(io_uring_sqe*, u64)
     void io_uring_sqe_set_flags(io_uring_sqe*, unsigned)
     unsigned IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_CQSIZE
@@ -79,6 +82,7 @@ cdef enum:
     OP_WAKE = 4
     OP_TICK = 5
     OP_TIMER = 6
+    OP_SYNC = 7
     TICK_NS = 100000000
 
 cdef struct Uring:
@@ -148,6 +152,12 @@ cdef void tick_arm(Worker* w) noexcept nogil:
     io_uring_sqe_set_data64(s, OP_TICK)
 
 
+cdef void sync_start(Worker* w, int fd) noexcept nogil:
+    cdef io_uring_sqe* s = sqe(<Uring*>w.engine)
+    io_uring_prep_fsync(s, fd, IORING_FSYNC_DATASYNC)
+    io_uring_sqe_set_data64(s, OP_SYNC)
+
+
 cdef void timer_arm(Worker* w, i64 us) noexcept nogil:
     cdef Uring* u = <Uring*>w.engine
     cdef io_uring_sqe* s = sqe(u)
@@ -188,6 +198,7 @@ cdef int uring_setup(Worker* w) noexcept nogil:
     w.send_start = send_start
     w.accept_arm = accept_arm
     w.timer_arm = timer_arm
+    w.sync_start = sync_start
     return 0
 
 
@@ -230,6 +241,8 @@ cdef void on_event(Worker* w, Uring* u, io_uring_cqe* e) noexcept nogil:
         worker_inbox(w)
         if not e.flags & IORING_CQE_F_MORE:
             wake_arm(w)
+    elif op == OP_SYNC:
+        durable_synced(w, e.res)
     elif op == OP_TICK:
         if not e.flags & IORING_CQE_F_MORE:
             tick_arm(w)

@@ -37,6 +37,7 @@ cdef int conn_gather(Conn* c) noexcept nogil
 cdef void conn_accepted(Worker* w, int fd, bint is_unix) noexcept nogil
 cdef void flush_later(Worker* w, Conn* c) noexcept nogil
 cdef void worker_flush(Worker* w) noexcept nogil
+cdef void flush_list(Worker* w, Conn* c) noexcept nogil
 cdef void worker_tick(Worker* w) noexcept nogil
 cdef void worker_inbox(Worker* w) noexcept nogil
 cdef Message* message_new(u32 kind, size_t n) noexcept nogil

@@ -17,9 +17,10 @@ from engine.multikey cimport PartSet, parts_clear, parts_lock, parts_unlock, com
 from engine.blocking cimport Blocked
 from engine.events cimport unwatch_all
 from engine.conf cimport conf
-from engine.effects cimport call, effects_wanted
+from engine.effects cimport call
 from engine.snapshot cimport preimage_keys, preimage_slot
 from net.conn cimport *
+from net.durable cimport durable_hold, durable_release
 from net.txn cimport txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
 from net.pubsub cimport pubsub_leave, pushes_flush, on_published
@@ -334,7 +335,8 @@ cdef void check_output_limit(Worker* w, Conn* c) noexcept nogil:
 cdef void worker_flush(Worker* w) noexcept nogil:
     """Once a turn: start the sends of every connection that has output, end those that are to end."""
     cdef Conn* c
-    cdef Conn* following
+    if unlikely(w.held != NULL):
+        durable_release(w)
     while w.resume != NULL:                # what was waiting has its answer: go on with what follows it
         c = w.resume
         w.resume = c.next_resume
@@ -343,8 +345,16 @@ cdef void worker_flush(Worker* w) noexcept nogil:
     pushes_flush(w)
     if w.changes != NULL:
         tracking_broadcast(w)
+    if unlikely(conf.effects) and durable_hold(w):
+        return
     c = w.flush
     w.flush = NULL
+    flush_list(w, c)
+
+
+cdef void flush_list(Worker* w, Conn* c) noexcept nogil:
+    """The connections of a list (next_flush): send, or end."""
+    cdef Conn* following
     while c != NULL:
         following = c.next_flush
         c.flags &= ~<u32>C_LISTED
@@ -958,7 +968,7 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
     w.net_in += n
     c.net_in += n
     c.last_us = w.now_us
-    if c.qlen == 0 and n and not c.flags & (C_HELD | C_BLOCKED):
+    if c.qlen == 0 and n and not c.flags & (C_HELD | C_BLOCKED | C_SYNCING):
         used = run_input(w, c, p, n)      # the usual case: straight from the ring's buffer
         p += used
         n -= used
@@ -970,7 +980,7 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
             c.qlen += n
             if c.qlen > c.qpeak:
                 c.qpeak = c.qlen
-        if c.qlen and not c.flags & (C_HELD | C_BLOCKED | C_CLOSING | C_NO_MORE):
+        if c.qlen and not c.flags & (C_HELD | C_BLOCKED | C_SYNCING | C_CLOSING | C_NO_MORE):
             used = run_input(w, c, c.qbuf, c.qlen)
             c.qlen -= used
             if c.qlen and used:

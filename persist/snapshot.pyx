@@ -231,7 +231,7 @@ cdef void wait_for_all() noexcept nogil:
         unlock(&store.parts[i].lock)
 
 
-def begin(bint slots, bytes functions, i64 used_bytes, i64 delay_us) -> None:
+def begin(bint slots, bytes functions, i64 used_bytes, i64 delay_us, bint held=False, bint aof=False, bint rdb=True) -> None:
     """Fix the moment: from now on what is about to change is kept. `run` follows. One snapshot at a time."""
     cdef const char* text = functions
     cdef size_t n = len(functions)
@@ -254,13 +254,15 @@ def begin(bint slots, bytes functions, i64 used_bytes, i64 delay_us) -> None:
         out_init(&s.out)
         s.out_db = -1
         save_head(&s.out, used_bytes, text, n)
-        lock_all()
+        if not held:
+            lock_all()
         for db in range(store.ndbs):
             if store_count(db):
                 save_db_head(&s.out, db, store_count(db), store_expires(db))
                 s.keys_total += store_count(db)
         conf.snapshot = 1
-        unlock_all()
+        if not held:
+            unlock_all()
 
 
 def run(bytes path, bint checksum) -> tuple:

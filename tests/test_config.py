@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from net import log, reply
 from net.config import Config, ConfigError, ConfigFileError, parse_args
-from net.quoting import format_memory, parse_memory, quote, split_args
+from engine.quoting import format_memory, parse_memory, quote, split_args
 from net.settings import ACCEPTED_ONLY
 from net.special import cpu_list
 

@@ -8,7 +8,8 @@ from engine.command import register_python
 from engine import conf, digest, inspect
 from engine import quicklist as lists
 from engine.commands import dump
-from net import cron, log, saving
+from engine.quoting import parse_memory
+from net import aofload, appendonly, cron, log, saving
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -21,7 +22,6 @@ from net.commands.common import (
     words,
 )
 from net.config import config
-from net.quoting import parse_memory
 from net.reply import Error, Raw, Verbatim
 
 NOT_ALLOWED = (
@@ -314,6 +314,13 @@ def reload(_client: object, args: list[bytes]) -> object:
     return "OK"
 
 
+def load_aof(_client: object, _args: list[bytes]) -> object:
+    """DEBUG LOADAOF"""
+    aofload.load_held(appendonly.state.manifest)
+    log.notice("Append Only File loaded by DEBUG LOADAOF")
+    return "OK"
+
+
 def accepted(_client: object, _args: list[bytes]) -> object:
     """A switch of Valkey's insides that has no counterpart here."""
     return "OK"
@@ -328,6 +335,7 @@ HELP = [
     ("HTSTATS <database> [FULL]", "Describes a database's tables."),
     ("HTSTATS-KEY <key> [FULL]", "Describes the hash table of a key's value."),
     ("LISTPACK <key>", "Says whether the key's value is a listpack."),
+    ("LOADAOF", "Empties the data set and loads the append-only files."),
     ("LOG <text>", "Writes the text to the log."),
     ("OBJECT <key> [FAST]", "Shows the insides of a key."),
     ("CONFIG-REWRITE-FORCE-ALL", "Rewrites the configuration file with all settings."),
@@ -370,6 +378,7 @@ HANDLERS: dict[bytes, tuple[int, int, Callable[[object, list[bytes]], object]]] 
     b"quicklist": (3, 4, quicklist),
     b"quicklist-packed-threshold": (3, 3, quicklist_packed_threshold),
     b"reload": (2, 1 << 30, reload),
+    b"loadaof": (2, 2, load_aof),
     b"structsize": (2, 2, structsize),
     b"sdslen": (3, 3, sdslen),
     b"protocol": (3, 3, protocol),

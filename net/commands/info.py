@@ -12,7 +12,7 @@ from engine.reply import error_stats
 from engine import arena, command, conf, events, inspect, keyspace, store
 from engine import hash as hashes
 from engine.commands import keys
-from net import bridge, cron, pubsub, saving, tracking, version
+from net import appendonly, bridge, cron, pubsub, saving, tracking, version
 from net.commands import client as client_commands
 from net.commands import hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
@@ -276,13 +276,16 @@ def memory_section() -> Fields:
         ("mem_cluster_links", 0),
         ("mem_cluster_slot_import", 0),
         ("mem_cluster_slot_export", 0),
-        ("mem_aof_buffer", 0),
+        ("mem_aof_buffer", appendonly.buffered()),
         ("mem_allocator", memory.ALLOCATOR),
         ("mem_overhead_db_hashtable_rehashing", 0),
         ("active_defrag_running", 0),
         ("lazyfree_pending_objects", keys.lazyfree_pending() + store.doomed()),
         ("lazyfreed_objects", keys.lazyfreed_objects()),
     ]
+
+
+AOF_FIRST = 10     # lines about the AOF that are always there
 
 
 def persistence_section() -> Fields:
@@ -294,19 +297,11 @@ def persistence_section() -> Fields:
         ("current_cow_size", 0),
         ("current_cow_size_age", 0),
         *saving.info(),
-        ("aof_enabled", 0),
-        ("aof_rewrite_in_progress", 0),
-        ("aof_rewrite_scheduled", 0),
-        ("aof_last_rewrite_time_sec", -1),
-        ("aof_current_rewrite_time_sec", -1),
-        ("aof_last_bgrewrite_status", "ok"),
-        ("aof_rewrites", 0),
-        ("aof_rewrites_consecutive_failures", 0),
-        ("aof_last_write_status", "ok"),
-        ("aof_last_cow_size", 0),
+        *appendonly.info()[:AOF_FIRST],
         ("module_fork_in_progress", 0),
         ("module_fork_last_cow_size", 0),
         ("slot_migration_fork_in_progress", 0),
+        *appendonly.info()[AOF_FIRST:],
     ]
 
 

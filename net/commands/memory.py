@@ -6,7 +6,7 @@ import sys
 from engine.command import register_python
 
 from engine import arena, inspect, store
-from net import bridge
+from net import appendonly, bridge
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -129,7 +129,7 @@ def stats(_client: object, _args: list[bytes]) -> object:
         b"cluster.links": 0,
         b"cluster.slot_import": 0,
         b"cluster.slot_export": 0,
-        b"aof.buffer": 0,
+        b"aof.buffer": appendonly.buffered(),
         b"lua.caches": 0,
         b"functions.caches": 0,
     }

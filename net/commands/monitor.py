@@ -6,9 +6,9 @@ import time
 from engine.command import register_python
 
 from engine import conf
+from engine.quoting import quote
 from net.commands.commandlog import redact
 from net.commands.common import NO_KEYS, about
-from net.quoting import quote
 from net.reply import NO_REPLY
 
 PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'\\"')

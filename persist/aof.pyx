@@ -1,0 +1,393 @@
+# slotring: data plane
+"""The writer of the append-only file; see aof.pxd."""
+from libc.errno cimport errno
+from libc.stdlib cimport abort, free, realloc
+from libc.string cimport memcpy, memset
+from engine.conf cimport conf
+from engine.defs cimport *
+from engine.effects cimport *
+from engine.hashing cimport SLOTS, fold
+from engine.lock cimport lock, try_lock, unlock
+from engine.reply cimport write_i64
+from engine.store cimport lock_all, unlock_all
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t c_write "write"(int, const void*, size_t)
+    int fdatasync(int)
+    int c_close "close"(int)
+cdef extern from "<errno.h>" nogil:
+    int EINTR, EAGAIN
+cdef extern from "<stdio.h>" nogil:
+    int snprintf(char*, size_t, const char*, ...)
+cdef extern from * nogil:
+    int SEQ_CST "__ATOMIC_SEQ_CST"
+
+cdef enum:
+    WRITE_BYTES = 1 << 18              # the stage goes to the file when it has so much
+    STAGE_KEEP_BYTES = 1 << 20
+    SELECT_MAX = 64
+    ANY_SLOT = 0xFFFFFFFF
+
+cdef u64 SUM_SEED = 0x9E3779B97F4A7C15
+cdef u64 SUM_KEY = 0xE7037ED1A0B428DB
+cdef u32 NO_DB = 0xFFFFFFFF
+cdef i64 clock_s = 0                   # for timestamps, set by the cron too
+
+
+# ---- sums of blocks
+
+cdef void sum_clear(Sum* s) noexcept nogil:
+    s.h = SUM_SEED
+    s.bytes = 0
+    s.n_rest = 0
+
+
+cdef inline void sum_step(Sum* s, const void* p) noexcept nogil:
+    cdef u64 w[2]
+    memcpy(w, p, 16)
+    s.h = fold(w[0] ^ SUM_KEY, w[1] ^ s.h)
+
+
+cdef void sum_add(Sum* s, const void* p, size_t n) noexcept nogil:
+    """Sixteen bytes a step, the rest is kept for the next piece."""
+    cdef const char* q = <const char*>p
+    cdef size_t part
+    s.bytes += n
+    if s.n_rest:
+        part = 16 - s.n_rest
+        if part > n:
+            part = n
+        memcpy(s.rest + s.n_rest, q, part)
+        s.n_rest += <u32>part
+        q += part
+        n -= part
+        if s.n_rest < 16:
+            return
+        sum_step(s, s.rest)
+        s.n_rest = 0
+    while n >= 16:
+        sum_step(s, q)
+        q += 16
+        n -= 16
+    memcpy(s.rest, q, n)
+    s.n_rest = <u32>n
+
+
+cdef u64 sum_end(Sum* s) noexcept nogil:
+    """The sum of all that was added; the last step's gap is zeros."""
+    memset(s.rest + s.n_rest, 0, 16 - s.n_rest)
+    sum_step(s, s.rest)
+    return fold(s.h ^ SUM_SEED, s.bytes ^ SUM_KEY)
+
+
+def block_sum(bytes data) -> int:
+    """The sum that the side file has of these bytes."""
+    cdef Sum s
+    cdef const char* p = data
+    cdef size_t n = len(data)
+    with nogil:
+        sum_clear(&s)
+        sum_add(&s, p, n)
+        n = sum_end(&s)
+    return n
+
+
+# ---- to the file
+
+cdef void stage_room(size_t n) noexcept nogil:
+    if aof.len + n <= aof.cap:
+        return
+    aof.cap = (aof.len + n) * 2
+    aof.stage = <char*>realloc(aof.stage, aof.cap)
+    if aof.stage == NULL:
+        abort()
+
+
+cdef void block_clear() noexcept nogil:
+    sum_clear(&aof.sum)
+    memset(aof.slots, 0, sizeof(aof.slots))
+    aof.many = False
+    aof.block_start = aof.bytes
+
+
+cdef void block_end() noexcept nogil:
+    """A block's row goes to the side file. That is best effort: what has no row is unknown, not wrong."""
+    cdef char[40 + 2 * SLOTS] row
+    cdef u32 n = 0, i
+    cdef u16 slot
+    cdef u64 word
+    if aof.bytes == aof.block_start or aof.index_fd < 0 or aof.left:
+        return
+    if not aof.many:
+        for i in range(256):
+            word = aof.slots[i]
+            while word:
+                slot = <u16>(i * 64 + ctz64(word))
+                memcpy(row + 24 + 2 * n, &slot, 2)
+                n += 1
+                word &= word - 1
+    memset(row + 24 + 2 * n, 0, 8)
+    memcpy(row, &aof.bytes, 8)
+    word = sum_end(&aof.sum)
+    memcpy(row + 8, &word, 8)
+    word = <u64>(<u32>ANY_SLOT) if aof.many else n
+    memcpy(row + 16, &word, 8)
+    i = 24 + ((2 * n + 7) & ~<u32>7)
+    if c_write(aof.index_fd, row, i) != <ssize_t>i:
+        c_close(aof.index_fd)
+        aof.index_fd = -1
+    block_clear()
+
+
+cdef void write_failed(int error) noexcept nogil:
+    aof.broken = True
+    if aof.fatal:
+        aof.fatal_errno = error
+    conf.aof_errno = error
+
+
+cdef bint stage_write() noexcept nogil:
+    """All of the stage to the file; False: the disk would not, what is left stays."""
+    cdef ssize_t r
+    while aof.done < aof.len:
+        r = c_write(aof.fd, aof.stage + aof.done, aof.len - aof.done)
+        if r < 0:
+            if errno == EINTR:
+                continue
+            write_failed(errno)
+            return False
+        sum_add(&aof.sum, aof.stage + aof.done, <size_t>r)
+        aof.done += <size_t>r
+        aof.bytes += <u64>r
+    aof.len = aof.done = 0
+    if aof.cap > STAGE_KEEP_BYTES:
+        free(aof.stage)
+        aof.stage = NULL
+        aof.cap = 0
+    aof.broken = False
+    conf.aof_errno = 0
+    if aof.bytes - aof.block_start >= BLOCK_BYTES:
+        block_end()
+    return True
+
+
+cdef void stage_select(u32 db) noexcept nogil:
+    cdef char number[24]
+    cdef int n = write_i64(number, db)
+    number[n] = 0
+    stage_room(SELECT_MAX)
+    aof.len += <size_t>snprintf(aof.stage + aof.len, SELECT_MAX, b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", n, number)
+
+
+cdef void stage_stamp() noexcept nogil:
+    cdef i64 now_s = wall_us() // 1000000
+    if now_s <= aof.stamp_s:
+        return
+    aof.stamp_s = now_s
+    stage_room(SELECT_MAX)
+    aof.len += <size_t>snprintf(aof.stage + aof.len, SELECT_MAX, b"#TS:%lld\r\n", <long long>now_s)
+
+
+cdef void take_head(u64 at) noexcept nogil:
+    """A record begins: what must stand before it."""
+    cdef Record r
+    effects_read(at, &r, sizeof(Record))
+    if aof.timestamps:
+        stage_stamp()
+    if aof.db != r.db:
+        stage_select(r.db)
+    aof.db = r.db_after
+    if r.slot < SLOTS:
+        aof.slots[r.slot >> 6] |= <u64>1 << (r.slot & 63)
+    else:
+        aof.many = True
+    aof.left = r.len
+    aof.pad = -r.len & 7
+
+
+cdef void take(bint write) noexcept nogil:
+    """What is whole in the log goes to the stage, and from there (write) to the file."""
+    cdef u64 at = effects_log.taken, end = effects_whole(), n
+    while at < end:
+        if aof.left == 0 and aof.pad == 0:
+            take_head(at)
+            at += sizeof(Record)
+            continue
+        n = aof.left if aof.left < end - at else end - at
+        stage_room(n)
+        effects_read(at, aof.stage + aof.len, n)
+        aof.len += n
+        aof.left -= n
+        at += n
+        if aof.left == 0 and at + aof.pad <= end:
+            at += aof.pad
+            aof.pad = 0
+        elif aof.left == 0:
+            break                      # its padding is not claimed as written yet
+        if aof.len - aof.done >= WRITE_BYTES and write:
+            atomic_store64(&effects_log.taken, at, RELEASE)
+            write = stage_write()
+    atomic_store64(&effects_log.taken, at, RELEASE)
+    if write and (aof.len == aof.done or stage_write()):
+        atomic_store64(&aof.written, at, SEQ_CST)
+
+
+cdef void drain() noexcept nogil:
+    """The ring is full: take what there is, by whoever needs the room."""
+    lock(&aof.lock)
+    take(aof.fd >= 0 and not aof.broken)
+    unlock(&aof.lock)
+
+
+cdef void aof_turn() noexcept nogil:
+    while (not aof.broken and aof.fd >= 0
+           and atomic_load64(&effects_log.tail, SEQ_CST) != atomic_load64(&aof.written, SEQ_CST)):
+        if not try_lock(&aof.lock):
+            return                     # who has it looks again afterwards
+        take(True)
+        unlock(&aof.lock)
+        if effects_whole() == aof.written:
+            return                     # what is beyond is being written by another worker, whose turn takes it
+
+
+# ---- to the disk
+
+cdef void aof_sync_begin(u64* upto, int* fd) noexcept nogil:
+    upto[0] = atomic_load64(&aof.written, ACQUIRE)
+    fd[0] = aof.fd
+
+
+cdef void aof_sync_end(u64 upto, int error) noexcept nogil:
+    cdef u64 had = atomic_load64(&aof.synced, ACQUIRE)
+    if error:
+        if aof.fatal:
+            aof.fatal_sync = True
+            aof.fatal_errno = error
+        return
+    while had < upto and not atomic_cas64(&aof.synced, &had, upto):
+        pass
+
+
+cdef bint atomic_cas64(u64* p, u64* had, u64 v) noexcept nogil:
+    """synced moves forward only; two may try at once."""
+    lock(&aof.lock)
+    if p[0] == had[0]:
+        atomic_store64(p, v, RELEASE)
+        unlock(&aof.lock)
+        return True
+    had[0] = p[0]
+    unlock(&aof.lock)
+    return False
+
+
+# ---- for the control plane
+
+def begin(int fd, int index_fd, u64 bytes_, bint held=False) -> None:
+    """From now on effects go to this file (open for appending, `bytes_` long). held: the caller has all partitions."""
+    if not effects_open():
+        raise MemoryError
+    with nogil:
+        if not held:
+            lock_all()
+        lock(&aof.lock)
+        start(fd, index_fd, bytes_)
+        unlock(&aof.lock)
+        if not held:
+            unlock_all()
+
+
+cdef void start(int fd, int index_fd, u64 size) noexcept nogil:
+    aof.fd = fd
+    aof.index_fd = index_fd
+    aof.bytes = size
+    aof.db = NO_DB
+    aof.left = aof.pad = 0
+    aof.len = aof.done = 0
+    aof.broken = False
+    aof.fatal_errno = 0
+    conf.aof_errno = 0
+    block_clear()
+    effects_log.taken = aof.written = aof.synced = effects_log.tail
+    conf.effects = 1
+
+
+def switch(int fd, int index_fd, u64 bytes_=0) -> int:
+    """What follows goes to another file; the caller holds all partitions. Returns the errno of what could not be
+    written to the old one (it stays then), or 0. The old files' ends and closing are the caller's."""
+    cdef int error = 0
+    with nogil:
+        lock(&aof.lock)
+        take(True)
+        if aof.len != aof.done:
+            error = <int>conf.aof_errno
+        else:
+            block_end()
+            aof.fd = fd
+            aof.index_fd = index_fd
+            aof.bytes = bytes_
+            aof.db = NO_DB
+            block_clear()
+        unlock(&aof.lock)
+    return error
+
+
+def end() -> None:
+    """No more effects; what there are go to the file first. The files' closing is the caller's."""
+    with nogil:
+        lock_all()
+        conf.effects = 0
+        conf.hold_replies = 0
+        lock(&aof.lock)
+        take(True)
+        block_end()
+        aof.fd = aof.index_fd = -1
+        conf.aof_errno = 0
+        unlock(&aof.lock)
+        unlock_all()
+
+
+def flush() -> int:
+    """Write what there is, also after an error: errno or 0."""
+    with nogil:
+        lock(&aof.lock)
+        if aof.fd >= 0:
+            take(True)
+            if aof.bytes > aof.block_start and not aof.broken:
+                block_end()
+        unlock(&aof.lock)
+    return <int>conf.aof_errno
+
+
+def sync() -> int:
+    """fdatasync on this thread: errno or 0."""
+    cdef u64 upto
+    cdef int fd, error = 0
+    with nogil:
+        aof_sync_begin(&upto, &fd)
+        if fd >= 0:
+            if fdatasync(fd):
+                error = errno
+            aof_sync_end(upto, error)
+    return error
+
+
+def set_policy(bint always, bint timestamps) -> None:
+    """appendfsync always: replies wait for the disk, and its errors end the process."""
+    aof.fatal = always
+    aof.timestamps = timestamps
+    conf.hold_replies = 1 if always and aof.fd >= 0 else 0
+
+
+def position() -> tuple:
+    """(log's end, written, on the disk), as positions of the log."""
+    return effects_log.tail, aof.written, aof.synced
+
+
+def figures() -> dict:
+    """Of the file: bytes, bytes taken but not written, and the error that must end the process (errno, by fsync?)."""
+    return {"bytes": aof.bytes, "buffered": aof.len - aof.done + (effects_log.tail - effects_log.taken),
+            "fatal": (aof.fatal_errno, bool(aof.fatal_sync)), "errno": conf.aof_errno}
+
+
+hook_drain = drain
+aof.fd = aof.index_fd = -1

@@ -388,9 +388,8 @@ def _run() -> int:
     return empty
 
 
-def _begin(fd: int, merge: bool) -> None:
-    why = rdb_load.begin(fd, os.fstat(fd).st_size, config.get_value("rdb-version-check") == "relaxed", merge,
-                         time.time_ns() // 1_000_000)
+def _begin(fd: int, merge: bool, now_ms: int) -> None:
+    why = rdb_load.begin(fd, os.fstat(fd).st_size, config.get_value("rdb-version-check") == "relaxed", merge, now_ms)
     if why == "short":
         _broken("Unexpected EOF reading RDB file")
     if why == "magic":
@@ -403,6 +402,36 @@ def _begin(fd: int, merge: bool) -> None:
         raise LoadFailed(False)
 
 
+def _load(fd: int, flush: bool, merge: bool, now_ms: int) -> int:
+    """Load an open file; returns where its contents end. What had expired by now_ms is left out; 0: nothing is."""
+    try:
+        _begin(fd, merge, now_ms)
+        ahead: list[int] = []
+        threads = [threading.Thread(target=rdb_load.help_along, daemon=True)]
+        if config.get_value("rdbchecksum"):
+            threads.append(threading.Thread(target=lambda: ahead.append(rdb_load.crc_ahead()), daemon=True))
+        for thread in threads:
+            thread.start()
+        try:
+            if flush:
+                log.notice("RDB signature and version check passed. Flushing old data")
+                keys.empty_held()
+            empty = _run()
+        finally:
+            rdb_load.helped()
+            for thread in threads:
+                thread.join()
+        _check_sum(ahead)
+    finally:
+        found = rdb_load.figures()
+        rdb_load.done()
+    state.keys_loaded, state.keys_expired = found["loaded"], found["expired"]
+    skipped = f", empty keys skipped: {empty}" if empty else ""
+    log.notice(f"Done loading RDB, keys loaded: {found['loaded']}, keys expired: {found['expired']}{skipped}, "
+               f"all fields expired hashes: {found['all_fields_expired']}.")
+    return found["offset"]
+
+
 def load_file(name: str, flush: bool = False, merge: bool = False) -> bool:
     """Load a file while nothing else touches the data; False: there is none. LoadFailed: it cannot be loaded."""
     try:
@@ -413,30 +442,16 @@ def load_file(name: str, flush: bool = False, merge: bool = False) -> bool:
         log.warning(f"Fatal error: can't open the RDB file {name} for reading: {error.strerror}")
         raise LoadFailed(False) from None
     try:
-        _begin(fd, merge)
-        ahead: list[int] = []
-        thread = None
-        if config.get_value("rdbchecksum"):
-            thread = threading.Thread(target=lambda: ahead.append(rdb_load.crc_ahead()), daemon=True)
-            thread.start()
-        try:
-            if flush:
-                log.notice("RDB signature and version check passed. Flushing old data")
-                keys.empty_held()
-            empty = _run()
-        finally:
-            if thread is not None:
-                thread.join()
-        _check_sum(ahead)
+        _load(fd, flush, merge, time.time_ns() // 1_000_000)
     finally:
-        found = rdb_load.figures()
-        rdb_load.done()
         os.close(fd)
-    state.keys_loaded, state.keys_expired = found["loaded"], found["expired"]
-    skipped = f", empty keys skipped: {empty}" if empty else ""
-    log.notice(f"Done loading RDB, keys loaded: {found['loaded']}, keys expired: {found['expired']}{skipped}, "
-               f"all fields expired hashes: {found['all_fields_expired']}.")
     return True
+
+
+def load_preamble(fd: int) -> int:
+    """Load the RDB form that an append-only file begins with; returns where its commands begin. Expired keys stay:
+    the commands may be about them."""
+    return _load(fd, False, False, 0)
 
 
 def load_at_start() -> None:

@@ -30,8 +30,24 @@ cdef inline Bucket* bucket_of(Key* k, bint alone) noexcept nogil:
     return NULL if (<uintptr_t>b ^ <uintptr_t>mem) >> 22 else b
 
 
+cdef inline Bucket* to_split(Table* t) noexcept nogil:
+    """The bucket that the next key in a table will share out (as store.pyx decides), or NULL."""
+    cdef u32 n = t.nbuckets
+    if t.count * 2 <= n * 12:
+        return NULL
+    return table_bucket(t, n & ((<u32>0xFFFFFFFF) >> (clz64(<u64>n) - 32) >> 1))
+
+
+cdef void entries_ahead(Bucket* b) noexcept nogil:
+    cdef u32 bits = b.bits & 0x3F
+    while bits:
+        prefetch(cell_entry(b.cells[ctz32(bits)]))
+        bits &= bits - 1
+
+
 cdef void keys_ahead(Key** keys, u32 n, bint alone) noexcept nogil:
     cdef Bucket* found[AHEAD_MAX]
+    cdef Bucket* twins[AHEAD_MAX]
     cdef u64 cells[AHEAD_MAX]
     cdef Bucket* b
     cdef Entry* e
@@ -47,6 +63,8 @@ cdef void keys_ahead(Key** keys, u32 n, bint alone) noexcept nogil:
     for i in range(n):
         found[i] = bucket_of(keys[i], alone)
         prefetch(found[i])
+        twins[i] = to_split(keys[i].table) if alone and keys[i].table != NULL else NULL
+        prefetch(twins[i])
     for i in range(n):
         cells[i] = 0
         b = found[i]
@@ -61,6 +79,8 @@ cdef void keys_ahead(Key** keys, u32 n, bint alone) noexcept nogil:
     if not alone:
         return
     for i in range(n):
+        if twins[i] != NULL:
+            entries_ahead(twins[i])
         if cells[i]:
             e = <Entry*>cells[i]
             if entry_type(e) != TYPE_STRING:

@@ -90,6 +90,8 @@ cdef struct Aof:
     char failed_name[40]           # the command that the first error was about
     i64 refused_argi               # the command that cannot be run, among args
     i64 refused_argc
+    Command* refused               # its row, if it has one
+    bint refused_container         # it is the row of its first word: there is no such subcommand
     Saved saved
     bint open_
 
@@ -169,6 +171,7 @@ cdef int refuse(int why, Item* item) noexcept nogil:
     """A command that cannot be run."""
     a.refused_argi = item.argi
     a.refused_argc = item.argc
+    a.refused = item.cmd
     return why
 
 
@@ -179,10 +182,12 @@ cdef int prepare(Item* item) noexcept nogil:
     cdef Command* sub
     item.kind = KIND_DATA
     item.keyed = 0
+    item.cmd = NULL
     cmd = command_find(argv[0].ptr, argv[0].len, NULL, 0)
     if unlikely(cmd != NULL and cmd.flags & F_CONTAINER and item.argc > 1):
         sub = command_find(argv[0].ptr, argv[0].len, argv[1].ptr, argv[1].len)
         if sub == NULL:
+            a.refused_container = True
             return refuse(GOT_UNKNOWN, item)
         cmd = sub
     item.cmd = cmd
@@ -345,6 +350,7 @@ cdef int load_batch() noexcept nogil:
     keys_ahead(keys, k, True)
     for i in range(n):
         if take(&a.batch[i]) != GOT_COMMAND:
+            a.p = a.start + a.valid
             return GOT_FOREIGN
     return GOT_MORE if got == GOT_COMMAND else got
 
@@ -365,12 +371,13 @@ cdef int load_step() noexcept nogil:
     while got == GOT_MORE and a.p < until:
         got = load_batch()
     forget()
-    if got == GOT_SHORT or got == GOT_END:
-        if a.in_multi:
-            a.valid = a.before_multi
-            return GOT_SHORT
-        if got == GOT_END:             # annotations at the end too
-            a.valid = a.p - a.start
+    if got == GOT_MORE:
+        return got
+    if a.in_multi:
+        a.valid = a.before_multi
+        return GOT_SHORT if got == GOT_END else got
+    if got == GOT_END:                 # annotations at the end too
+        a.valid = a.p - a.start
     return got
 
 
@@ -430,9 +437,11 @@ def step() -> int:
 
 def figures() -> dict:
     """How far it is: offset, valid (up to there all was run), commands, errors, and the words about those."""
+    refused = a.refused.name[:a.refused.name_len] if a.refused != NULL else b""
     return {"offset": a.p - a.start, "valid": a.valid, "size": a.end - a.start, "commands": a.commands,
-            "errors": a.errors, "first_error": a.first_error[:a.first_error_len],
-            "failed": <bytes>a.failed_name, "in_multi": bool(a.in_multi), "db": a.session.db}
+            "errors": a.errors, "first_error": a.first_error[:a.first_error_len], "failed": <bytes>a.failed_name,
+            "in_multi": bool(a.in_multi), "db": a.session.db, "refused": refused,
+            "container": bool(a.refused_container)}
 
 
 def words() -> list:

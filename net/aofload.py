@@ -8,10 +8,9 @@ from engine import store
 from engine.commands import keys
 from net import appendonly, bridge, log, saving
 from net.config import config
-from persist import aof, aof_load, incr_index, snapshot
+from persist import aof, aof_check, incr_index, snapshot
+from persist.aof_check import Loaded, Outcome
 from persist.manifest import Manifest, Part
-
-MAGIC_BYTES = 6
 
 
 def _fail(text: str) -> None:
@@ -57,80 +56,43 @@ def mend_index(path: str, index_fd: int) -> None:
             os.write(index_fd, incr_index.row(file.read(size - begin), size))
 
 
-def _cut(part: Part, valid: int) -> None:
-    """aof-load-truncated: what comes after the last whole command goes."""
-    log.warning("!!! Warning: short read while loading the AOF file!!!")
-    if not config.get_value("aof-load-truncated"):
-        _fail(f"Unexpected end of file reading the append only file {part.name}. You can: 1) Make a backup of your AOF "
-              "file, then use ./valkey-check-aof --fix <filename.manifest>. 2) Alternatively you can set the "
-              "'aof-load-truncated' configuration option to yes and restart the server.")
-    log.warning(f"AOF {part.name} loaded anyway because aof-load-truncated is enabled")
-    log.warning(f"Truncating the AOF {part.name} at offset {valid}")
-    try:
-        os.truncate(appendonly.place(part.name), valid)
-    except OSError as error:
-        _fail(f"Error truncating the AOF file {part.name}: {error.strerror}")
-
-
-def _preamble(part: Part, fd: int, magic: bytes) -> int:
-    """An RDB file at the beginning; returns where it ends."""
-    if not magic.startswith((b"REDIS", b"VALKEY")):
-        return 0
+def _preamble(part: Part, fd: int) -> int:
+    """The RDB form that a file begins with; returns where its commands begin."""
     log.notice("Reading RDB base file on AOF loading..." if part.name.endswith(".rdb")
                else "Reading RDB preamble from AOF file...")
     try:
-        return saving.load_open(fd)
+        return saving.load_preamble(fd)
     except saving.LoadFailed:
         _fail(f"Error reading the RDB preamble of the AOF file {part.name}, AOF loading aborted")
     return 0
 
 
-def _refuse(part: Part, event: int) -> None:
-    """What a file says that cannot be loaded."""
-    if event == aof_load.UNKNOWN:
-        words = aof_load.words()
-        _fail(f"Unknown command '{words[0].decode('utf-8', 'replace') if words else ''}' reading the append only file "
-              f"{part.name}")
-    _fail(f"Bad file format reading the append only file {part.name}: make a backup of your AOF file, then use "
-          "./valkey-check-aof --fix <filename.manifest>")
-
-
-def _commands(part: Part, fd: int, offset: int, is_last: bool) -> None:
-    """The commands of a file, from offset on."""
-    size = os.fstat(fd).st_size
-    try:
-        if not aof_load.begin(fd, size, offset):
-            _fail(f"The append only file {part.name} cannot be mapped into memory")
-        event = aof_load.step()
-        while event == aof_load.MORE:
-            event = aof_load.step()
-        valid = aof_load.figures()["valid"]
-        if event == aof_load.SHORT:
-            if aof_load.figures()["in_multi"]:
-                log.warning(f"Revert incomplete MULTI/EXEC transaction in AOF file {part.name}")
-            if not is_last:
-                log.warning("Fatal error: the truncated file is not the last file")
-                _fail(f"The AOF file {part.name} ends within a command")
-        elif event != aof_load.END:
-            _refuse(part, event)
-    finally:
-        aof_load.end()
-    if event == aof_load.SHORT:
-        _cut(part, valid)
+def _truncated(part: Part, loaded: Loaded, is_last: bool) -> None:
+    """It ends within a command: what comes after the last whole one goes, if that may be (aof-load-truncated)."""
+    if not config.get_value("aof-load-truncated"):
+        for line in aof_check.reverted_lines(loaded):
+            log.warning(line)
+        _fail(aof_check.fatal_line(loaded))
+    for line in aof_check.truncated_lines(loaded):
+        log.warning(line)
+    failed = aof_check.cut(loaded, appendonly.place(part.name))
+    if failed:
+        log.warning(failed)
+        _fail(aof_check.fatal_line(loaded))
+    log.warning(aof_check.anyway_line(loaded))
+    if not is_last:
+        _fail("Fatal error: the truncated file is not the last file")
 
 
 def _load(part: Part, is_last: bool) -> None:
     """One file: an RDB preamble, if it has one, then commands."""
-    path = appendonly.place(part.name)
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        _fail(f"Fatal error: can't open the append log file {part.name} for reading: {error.strerror}")
-    try:
-        offset = _preamble(part, fd, os.pread(fd, MAGIC_BYTES, 0))
-        _commands(part, fd, offset, is_last)
-    finally:
-        os.close(fd)
+    loaded = aof_check.load(appendonly.place(part.name), lambda fd: _preamble(part, fd), name=part.name)
+    if aof_check.critical_line(loaded):
+        log.warning(aof_check.critical_line(loaded))
+    if loaded.outcome is Outcome.TRUNCATED:
+        _truncated(part, loaded, is_last)
+    elif aof_check.fatal_line(loaded):
+        _fail(aof_check.fatal_line(loaded))
 
 
 def load_held(manifest: Manifest) -> None:

@@ -391,9 +391,8 @@ def _run() -> int:
     return empty
 
 
-def _begin(fd: int, merge: bool) -> None:
-    why = rdb_load.begin(fd, os.fstat(fd).st_size, config.get_value("rdb-version-check") == "relaxed", merge,
-                         time.time_ns() // 1_000_000)
+def _begin(fd: int, merge: bool, now_ms: int) -> None:
+    why = rdb_load.begin(fd, os.fstat(fd).st_size, config.get_value("rdb-version-check") == "relaxed", merge, now_ms)
     if why == "short":
         _broken("Unexpected EOF reading RDB file")
     if why == "magic":
@@ -406,30 +405,15 @@ def _begin(fd: int, merge: bool) -> None:
         raise LoadFailed(False)
 
 
-def load_file(name: str, flush: bool = False, merge: bool = False) -> bool:
-    """Load a file while nothing else touches the data; False: there is none. LoadFailed: it cannot be loaded."""
+def _load(fd: int, flush: bool, merge: bool, now_ms: int) -> int:
+    """Load an open file; returns where its contents end. What had expired by now_ms is left out; 0: nothing is."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == ENOENT:
-            return False
-        log.warning(f"Fatal error: can't open the RDB file {name} for reading: {error.strerror}")
-        raise LoadFailed(False) from None
-    try:
-        load_open(fd, flush, merge)
-    finally:
-        os.close(fd)
-    return True
-
-
-def load_open(fd: int, flush: bool = False, merge: bool = False) -> int:
-    """As load_file, of an open file in which something else may follow: returns where it does."""
-    try:
-        _begin(fd, merge)
+        _begin(fd, merge, now_ms)
         ahead: list[int] = []
-        thread = None
+        threads = [threading.Thread(target=rdb_load.help_along, daemon=True)]
         if config.get_value("rdbchecksum"):
-            thread = threading.Thread(target=lambda: ahead.append(rdb_load.crc_ahead()), daemon=True)
+            threads.append(threading.Thread(target=lambda: ahead.append(rdb_load.crc_ahead()), daemon=True))
+        for thread in threads:
             thread.start()
         try:
             if flush:
@@ -437,7 +421,8 @@ def load_open(fd: int, flush: bool = False, merge: bool = False) -> int:
                 keys.empty_held()
             empty = _run()
         finally:
-            if thread is not None:
+            rdb_load.helped()
+            for thread in threads:
                 thread.join()
         _check_sum(ahead)
     finally:
@@ -448,6 +433,28 @@ def load_open(fd: int, flush: bool = False, merge: bool = False) -> int:
     log.notice(f"Done loading RDB, keys loaded: {found['loaded']}, keys expired: {found['expired']}{skipped}, "
                f"all fields expired hashes: {found['all_fields_expired']}.")
     return found["offset"]
+
+
+def load_file(name: str, flush: bool = False, merge: bool = False) -> bool:
+    """Load a file while nothing else touches the data; False: there is none. LoadFailed: it cannot be loaded."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == ENOENT:
+            return False
+        log.warning(f"Fatal error: can't open the RDB file {name} for reading: {error.strerror}")
+        raise LoadFailed(False) from None
+    try:
+        _load(fd, flush, merge, time.time_ns() // 1_000_000)
+    finally:
+        os.close(fd)
+    return True
+
+
+def load_preamble(fd: int) -> int:
+    """Load the RDB form that an append-only file begins with; returns where its commands begin. Expired keys stay:
+    the commands may be about them."""
+    return _load(fd, False, False, 0)
 
 
 def load_at_start() -> None:

@@ -3,21 +3,29 @@
 
 The file is mapped; nothing of it is believed before it is looked at, and no length before its bytes are there.
 `begin`, then `step` until it says END or something is wrong; what the control plane must say or decide comes between
-as an event. Values are read by load_ops, like RESTORE's."""
+as an event. Values are read by load_ops, like RESTORE's.
+
+Strings are gathered in batches, looked ahead and put in place, by the thread that reads or by a second one (`help`):
+that has the larger part of the partitions, and a ring of batches that wait for it. While it helps, a lock of this
+module for each partition says who works on it. Before an event is told everything is in place (`settle`)."""
 import engine.oldrdb  # its load_ops
 
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 from libc.stdlib cimport atoi, free
 from engine.conf cimport conf
 from engine.defs cimport *
-from engine.hashing cimport hash_bytes, key_slot
+from engine.hashing cimport SLOTS, hash_bytes, key_slot
+from engine.arena cimport arena_alloc, arena_free
 from engine.keyspace cimport lfu_policy, lru_clock, string_embeds
-from engine.listpack cimport lp_len
+from engine.lock cimport lock, unlock
 from engine.numbers cimport parse_i64
 from engine.rdbio cimport *
 from engine.store cimport *
+from persist.ahead cimport *
 from persist.rdb cimport *
 
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int)
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void*, size_t, int, int, int, i64)
     int munmap(void*, size_t)
@@ -28,6 +36,7 @@ cdef extern from "<sys/mman.h>" nogil:
 cdef enum:
     MAGIC_BYTES = 9
     CRC_BYTES = 8
+    FORM_LZF = 0xC3                # the first byte of a compressed string
     FOREIGN_FIRST = 12             # RDB versions of other servers
     FOREIGN_LAST = 79
     FOREIGN_TYPE_FIRST = 22        # type bytes and opcodes that other servers and Valkey number differently
@@ -54,11 +63,24 @@ cdef enum:
 
     STEP_KEYS = 1 << 16            # keys between two looks of the control plane
 
+    RING_BATCHES = 16              # that wait for the helper
+    HELPER_SHARE = 5               # of 8 partitions
+    LOCKS = 4096                   # as many as there may be partitions
+    SPINS_MAX = 200
+    NAP_US = 20
+    KEY_BYTES_MIN = 4              # of a key in the file: type, lengths, a byte
+    KEYS_PER_BUCKET = 6            # where store.pyx would split
+
+    B_FREE = 0                     # state of a batch
+    B_WAITING = 1
+    B_TAKEN = 2
+
 END, AUX, SHORT, UNKNOWN, DB, FOREIGN, EMPTY, DUPLICATE = range(8)
 MODULE_AUX, MODULE, FUNCTION_OLD, CORRUPT, MORE = range(8, 13)
 
 cdef struct Load:
     RdbIn in_
+    RdbIn scratch                  # what puts strings in place reads with
     const u8* start
     size_t size
     int version
@@ -69,13 +91,43 @@ cdef struct Load:
     i64 idle_s
     i64 freq
     i64 now_ms                     # keys that have expired by then are left out; 0: none is
+    i64 clock_ms                   # what time it is
+    u64 keys                       # read so far
     u64 loaded
     u64 expired
     u64 all_fields_expired
     const u8* key_at               # where the last key begins
     int type_                      # type byte or opcode of the event
     u64 module
+    u64 wanted_buckets             # of a slot's table, as the file's sizes let expect
 
+cdef struct Pending:               # a string that was read but is not in place
+    Key key
+    char key_text[24]              # of a key that the file has as a number
+    const u8* value                # where its value stands in the file
+    const u8* key_at
+    i64 expire_ms
+    i64 idle_s
+    i64 freq
+
+cdef struct Batch:
+    u32 state
+    u32 n
+    Pending items[AHEAD_MAX]
+
+cdef struct Helping:
+    u32 on                         # somebody helps
+    u32 stop
+    u32 failed                     # EV_… of the first string that cannot be put in place; 0: none
+    u32 fail_lock
+    const u8* failed_at
+    Batch* filling                 # of the ring
+    u32 next_take
+    Batch own
+    Batch ring[RING_BATCHES]
+    u32 locks[LOCKS]
+
+cdef Helping h
 cdef Load l                        # one load at a time
 
 
@@ -131,18 +183,39 @@ cdef Entry* new_value(Key* k, int t, bint with_expire) noexcept nogil:
     return e
 
 
-cdef void set_clock(Entry* e) noexcept nogil:
-    cdef u32 clock = lru_clock(l.now_ms)
+cdef void set_clock(Entry* e, i64 idle_s, i64 freq) noexcept nogil:
+    cdef u32 clock = lru_clock(l.clock_ms)
     if lfu_policy():
-        clock = (<u32>(l.now_ms // 60000) & 0xFFFF) << 8 | <u32>(l.freq if l.freq >= 0 else 5)
-    elif l.idle_s >= 0:
-        clock -= <u32>(l.idle_s if l.idle_s < IDLE_MAX else IDLE_MAX)
+        clock = (<u32>(l.clock_ms // 60000) & 0xFFFF) << 8 | <u32>(freq if freq >= 0 else 5)
+    elif idle_s >= 0:
+        clock -= <u32>(idle_s if idle_s < IDLE_MAX else IDLE_MAX)
     e.head = (e.head & 0xFF) | (clock & 0xFFFFFF) << 8
 
 
-cdef bint insert(Key* k, Entry* e) noexcept nogil:
+cdef void give_room(Key* k) noexcept nogil:
+    """A table with its first key gets the buckets that its slot will need, so that they need not be split."""
+    cdef Table* t = k.table
+    cdef Bucket* old = <Bucket*>t.mem
+    cdef Bucket* b
+    cdef u32 i, n = <u32>l.wanted_buckets
+    if t.nbuckets != 1 or t.count != 1 or old.bits != 1:
+        return
+    b = <Bucket*>arena_alloc(&k.part.arena, n * sizeof(Bucket))
+    for i in range(n):
+        b[i].bits = 0
+    t.mem = b
+    t.nbuckets = n
+    b += table_index(t, k.hash)
+    b.cells[0] = old.cells[0]
+    b.tags[0] = old.tags[0]
+    b.bits = 1
+    arena_free(&k.part.arena, old)
+
+
+cdef bint insert(Key* k, Entry* e, i64 expire_ms, i64 idle_s, i64 freq) noexcept nogil:
     """Put a key in its table; False: it is there twice."""
     cdef Entry* old
+    cdef bint fresh
     if table_find(k) != NULL:
         if not l.merge:
             entry_free_now(k.part, e)
@@ -150,11 +223,14 @@ cdef bint insert(Key* k, Entry* e) noexcept nogil:
         old = k.entry
         table_remove(k)
         entry_free(k.part, old)
-    if l.expire_ms != -1:
-        entry_expire_at(e)[0] = l.expire_ms
-    set_clock(e)
+        table_find(k)
+    fresh = k.table == NULL
+    if expire_ms != -1:
+        entry_expire_at(e)[0] = expire_ms
+    set_clock(e, idle_s, freq)
     table_insert(k, e)
-    l.loaded += 1
+    if fresh and l.wanted_buckets > 1:
+        give_room(k)
     return True
 
 
@@ -237,17 +313,16 @@ cdef int not_a_value(Key* k, int t, const u8* at) noexcept nogil:
 
 
 cdef int load_key(int t) noexcept nogil:
-    """Key and value of a type; EV_MORE: go on."""
+    """Key and value of another type than string; EV_MORE: go on."""
     cdef char key_tmp[24]
-    cdef char tmp[24]
     cdef const char* name = NULL
-    cdef const char* s = NULL
     cdef char* copy = NULL
     cdef size_t n
     cdef const u8* at
     cdef Key k
     cdef Entry* e
     cdef bint with_expire = l.expire_ms != -1
+    cdef bint helped = h.on
     cdef int r = EV_MORE
     n = rdb_in_string(&l.in_, key_tmp, &name)
     if l.in_.bad:
@@ -258,24 +333,236 @@ cdef int load_key(int t) noexcept nogil:
         l.in_.scratch_cap = 0
     place_key(&k, name, n)
     at = l.in_.p
-    if t == RDB_TYPE_STRING:
-        n = rdb_in_string(&l.in_, tmp, &s)
-        e = NULL if l.in_.bad else new_string(&k, s, n, with_expire)
-        if e == NULL:
-            r = EV_SHORT
+    if helped:
+        lock(&h.locks[k.part.index & (LOCKS - 1)])
+    e = new_value(&k, t, with_expire)
+    if e == NULL:
+        r = not_a_value(&k, t, at)
+    elif with_expire and l.now_ms and l.expire_ms < l.now_ms:
+        entry_free_now(k.part, e)
+        l.expired += 1
+    elif insert(&k, e, l.expire_ms, l.idle_s, l.freq):
+        atomic_add64(&l.loaded, 1, RELAXED)
     else:
-        e = new_value(&k, t, with_expire)
-        if e == NULL:
-            r = not_a_value(&k, t, at)
-    if e != NULL:
-        if with_expire and l.now_ms and l.expire_ms < l.now_ms:
-            entry_free_now(k.part, e)
-            l.expired += 1
-        elif not insert(&k, e):
-            r = EV_DUPLICATE
+        r = EV_DUPLICATE
+    if helped:
+        unlock(&h.locks[k.part.index & (LOCKS - 1)])
     free(copy)
+    return r
+
+
+# ---- strings, in batches
+
+cdef void fail(int event, const u8* key_at) noexcept nogil:
+    lock(&h.fail_lock)
+    if not h.failed:
+        h.failed_at = key_at
+        atomic_store32(&h.failed, event, RELEASE)
+    unlock(&h.fail_lock)
+
+
+cdef void put_batch(Batch* b, RdbIn* in_) noexcept nogil:
+    """Put the strings of a batch in place; in_: a scratch of the thread's own."""
+    cdef Key* keys[AHEAD_MAX]
+    cdef Pending* p
+    cdef char tmp[24]
+    cdef const char* s
+    cdef size_t n
+    cdef u32 i
+    cdef u64 loaded = 0
+    cdef bint done, helped = h.on
+    for i in range(b.n):
+        keys[i] = &b.items[i].key
+    keys_ahead(keys, b.n, not helped)
+    for i in range(b.n):
+        p = &b.items[i]
+        in_.p = p.value
+        in_.bad = False
+        n = rdb_in_string(in_, tmp, &s)
+        if in_.bad:
+            fail(EV_SHORT, p.key_at)
+            break
+        if helped:
+            lock(&h.locks[p.key.part.index & (LOCKS - 1)])
+        done = insert(&p.key, new_string(&p.key, s, n, p.expire_ms != -1), p.expire_ms, p.idle_s, p.freq)
+        if helped:
+            unlock(&h.locks[p.key.part.index & (LOCKS - 1)])
+        if not done:
+            fail(EV_DUPLICATE, p.key_at)
+            break
+        loaded += 1
+    b.n = 0
+    atomic_add64(&l.loaded, loaded, RELAXED)
+
+
+cdef bint take_batch(u32 i) noexcept nogil:
+    """Is this batch of the ring now this thread's?"""
+    cdef u32 expected = B_WAITING
+    return atomic_load32(&h.ring[i].state, RELAXED) == B_WAITING and \
+        atomic_cas32(&h.ring[i].state, &expected, B_TAKEN, False, ACQUIRE, RELAXED)
+
+
+cdef void hand_over() noexcept nogil:
+    """A batch for the helper is full: it waits in the ring, and a free one takes its place; if there is none it is
+    put in place here."""
+    cdef u32 i
+    cdef Batch* b
+    for i in range(RING_BATCHES):
+        b = &h.ring[i]
+        if b != h.filling and atomic_load32(&b.state, ACQUIRE) == B_FREE:
+            atomic_store32(&h.filling.state, B_WAITING, RELEASE)
+            h.filling = b
+            return
+    put_batch(h.filling, &l.scratch)
+
+
+cdef int settle() noexcept nogil:
+    """Everything that was read is put in place: EV_MORE, or what was wrong with a string."""
+    cdef u32 i
+    put_batch(&h.own, &l.scratch)
+    put_batch(h.filling, &l.scratch)
+    for i in range(RING_BATCHES):
+        if take_batch(i):
+            put_batch(&h.ring[i], &l.scratch)
+            atomic_store32(&h.ring[i].state, B_FREE, RELEASE)
+    for i in range(RING_BATCHES):
+        while atomic_load32(&h.ring[i].state, ACQUIRE) != B_FREE:
+            usleep(NAP_US)
+    if h.failed:
+        l.key_at = h.failed_at
+        return h.failed
+    return EV_MORE
+
+
+cdef bint skip_string() noexcept nogil:
+    """Pass the string that follows; False: it is not all there."""
+    cdef RdbIn* in_ = &l.in_
+    cdef u8 head
+    cdef u64 n
+    if in_.p == in_.end:
+        in_.bad = True
+        return False
+    head = in_.p[0]
+    if head < 0xC0:
+        n = rdb_in_length(in_)
+    elif head == FORM_LZF:
+        in_.p += 1
+        n = rdb_in_length(in_)
+        rdb_in_length(in_)
+    elif head < FORM_LZF:
+        in_.p += 1
+        n = <u64>1 << (head & 3)
+    else:
+        in_.bad = True
+        return False
+    rdb_in_bytes(in_, n)
+    return not in_.bad
+
+
+cdef int read_string() noexcept nogil:
+    """A key and its string: into a batch; EV_UNKNOWN: load_string must do it."""
+    cdef const u8* at = l.in_.p
+    cdef const char* name = NULL
+    cdef size_t n
+    cdef Pending* p
+    cdef Batch* b = &h.own
+    if at < l.in_.end and at[0] == FORM_LZF:
+        return EV_UNKNOWN
+    p = &b.items[b.n]
+    n = rdb_in_string(&l.in_, p.key_text, &name)
+    if l.in_.bad:
+        return EV_SHORT
+    place_key(&p.key, name, n)
+    if h.on and (p.key.part.index & 7) < HELPER_SHARE and not l.merge:
+        b = h.filling
+        b.items[b.n].key = p.key
+        if name == p.key_text:
+            memcpy(b.items[b.n].key_text, p.key_text, sizeof(p.key_text))
+            b.items[b.n].key.ptr = b.items[b.n].key_text
+        p = &b.items[b.n]
+    p.value = l.in_.p
+    p.key_at = l.key_at
+    if not skip_string():
+        return EV_SHORT
+    if l.expire_ms != -1 and l.now_ms and l.expire_ms < l.now_ms:
+        l.expired += 1
+        return EV_MORE
+    p.expire_ms = l.expire_ms
+    p.idle_s = l.idle_s
+    p.freq = l.freq
+    b.n += 1
+    if b.n == AHEAD_MAX:
+        if b == &h.own:
+            put_batch(b, &l.scratch)
+        else:
+            hand_over()
+        if h.failed:
+            return settle()
+    return EV_MORE
+
+
+cdef int load_string() noexcept nogil:
+    """A string whose key is compressed: at once."""
+    cdef RdbIn key_in = l.in_
+    cdef Batch one
+    cdef const char* name = NULL
+    cdef Pending* p = &one.items[0]
+    cdef size_t n
+    key_in.scratch = NULL
+    key_in.scratch_cap = 0
+    n = rdb_in_string(&key_in, p.key_text, &name)
+    l.in_.p = key_in.p
+    l.in_.bad = key_in.bad
+    p.value = l.in_.p
+    p.key_at = l.key_at
+    p.expire_ms = l.expire_ms
+    p.idle_s = l.idle_s
+    p.freq = l.freq
+    one.n = 1
+    if not key_in.bad and skip_string():
+        if l.expire_ms != -1 and l.now_ms and l.expire_ms < l.now_ms:
+            l.expired += 1
+        else:
+            place_key(&p.key, name, n)
+            put_batch(&one, &l.scratch)
+    rdb_in_done(&key_in)
+    if l.in_.bad:
+        return EV_SHORT
+    return settle() if h.failed else EV_MORE
+
+
+cdef int load_entry(int t) noexcept nogil:
+    """A key with its value; EV_MORE: go on."""
+    cdef int r = EV_UNKNOWN
+    l.keys += 1
+    if t == RDB_TYPE_STRING:
+        r = read_string()
+        if r == EV_UNKNOWN:
+            r = load_string()
+    else:
+        if l.merge:
+            settle()
+        r = load_key(t)
     reset_key()
     return r
+
+
+cdef void help_on() noexcept nogil:
+    cdef RdbIn in_
+    cdef u32 i, idle = 0
+    rdb_in_init(&in_, NULL, 0)
+    in_.end = l.in_.end
+    while not atomic_load32(&h.stop, ACQUIRE):
+        for i in range(RING_BATCHES):
+            if take_batch(i):
+                put_batch(&h.ring[i], &in_)
+                atomic_store32(&h.ring[i].state, B_FREE, RELEASE)
+                idle = 0
+        idle += 1
+        cpu_relax()
+        if idle > SPINS_MAX:
+            usleep(NAP_US)
+    rdb_in_done(&in_)
 
 
 # ---- opcodes
@@ -286,6 +573,14 @@ cdef int load_sizes(int n) noexcept nogil:
     for i in range(n):
         rdb_in_length(&l.in_)
     return EV_SHORT if l.in_.bad else EV_MORE
+
+
+cdef void expect_keys(u64 n) noexcept nogil:
+    """The sizes of a database, which may be wrong."""
+    if n > rdb_in_left(&l.in_) // KEY_BYTES_MIN:
+        n = rdb_in_left(&l.in_) // KEY_BYTES_MIN
+    n = n // (SLOTS * KEYS_PER_BUCKET)
+    l.wanted_buckets = n if n < SEGMENT_BUCKETS else SEGMENT_BUCKETS
 
 
 cdef int load_slot_import() noexcept nogil:
@@ -323,7 +618,9 @@ cdef int load_attribute(int op) noexcept nogil:
             return EV_DB
         l.db = <u32>n
     elif op == OP_RESIZEDB:
-        return load_sizes(2)
+        n = rdb_in_length(&l.in_)
+        rdb_in_length(&l.in_)
+        expect_keys(n)
     elif op == OP_SLOT_INFO:
         return load_sizes(3)
     elif op == OP_SLOT_IMPORT:
@@ -350,7 +647,7 @@ cdef int load_one() noexcept nogil:
     if l.foreign_magic and FOREIGN_TYPE_FIRST <= t <= FOREIGN_TYPE_LAST:
         return EV_FOREIGN
     if type_known(t):
-        return load_key(t)
+        return load_entry(t)
     if t == OP_EOF:
         return EV_END
     if t == OP_AUX or t == OP_FUNCTION2:
@@ -365,10 +662,14 @@ cdef int load_one() noexcept nogil:
 
 
 cdef int load_step() noexcept nogil:
-    cdef u64 until = l.loaded + STEP_KEYS
-    cdef int r = EV_MORE
-    while r == EV_MORE and l.loaded < until:
+    cdef u64 until = l.keys + STEP_KEYS
+    cdef int r = EV_MORE, wrong
+    while r == EV_MORE and l.keys < until:
         r = load_one()
+    if r != EV_MORE:
+        wrong = settle()
+        if wrong != EV_MORE:
+            return wrong
     return r
 
 
@@ -405,8 +706,14 @@ def begin(int fd, size, bint any_version, bint merge, i64 now_ms) -> str:
     l.in_.p = l.start + MAGIC_BYTES
     l.merge = merge
     l.now_ms = now_ms
+    l.clock_ms = wall_us() // 1000
+    rdb_in_init(&l.scratch, NULL, 0)
+    l.scratch.end = l.in_.end
+    memset(&h, 0, sizeof(Helping))
+    h.filling = &h.ring[0]
+    l.wanted_buckets = 0
     l.db = 0
-    l.loaded = l.expired = l.all_fields_expired = 0
+    l.keys = l.loaded = l.expired = l.all_fields_expired = 0
     l.module = 0
     reset_key()
     return ""
@@ -423,6 +730,18 @@ def step() -> int:
     with nogil:
         r = load_step()
     return r
+
+
+def help_along() -> None:
+    """A second thread's part of the work, between `begin` and `helped`."""
+    with nogil:
+        atomic_store32(&h.on, 1, RELEASE)
+        help_on()
+
+
+def helped() -> None:
+    """It is all loaded, or will not be: the helper may go."""
+    atomic_store32(&h.stop, 1, RELEASE)
 
 
 def strings() -> tuple:
@@ -493,6 +812,7 @@ def checksum(ahead) -> tuple:
 def done() -> None:
     """The mapping goes."""
     rdb_in_done(&l.in_)
+    rdb_in_done(&l.scratch)
     if l.start != NULL:
         munmap(<void*>l.start, l.size)
     l.start = NULL

@@ -4,10 +4,12 @@ from libc.string cimport memcpy
 from engine.defs cimport *
 from engine.arena cimport Arena, arena_alloc, arena_free, arena_good_size, arena_usable
 from engine.command cimport Ctx
+from engine.effects cimport effect_arg, effect_gone, effects_wanted
 from engine.keyspace cimport *
 from engine.listpack cimport *
 from engine.members cimport *
 from engine.rdbio cimport *
+from engine.restate cimport RESTATED_WORDS, also_open, restate_close
 
 cdef enum:
     SMALL_BYTES = sizeof(Members)  # of the block without expiries
@@ -334,6 +336,15 @@ cdef void pass_ended(Hash* h, i64 now_ms) noexcept nogil:
     h.mark = now_ms + <i64>wait
 
 
+cdef void field_expired(Ctx* c, Key* k, const char* f, size_t n, u32 before) noexcept nogil:
+    """In the log: an HDEL for so many fields; `before` have gone before."""
+    if before % RESTATED_WORDS == 0:
+        if before:
+            restate_close(c, 2 + RESTATED_WORDS)
+        also_open(c, k, b"HDEL")
+    effect_arg(c, f, n)
+
+
 cdef u32 expire_slice(Ctx* c, Key* k, i64* budget) noexcept nogil:
     """Go on with the pass, or begin one; returns how many fields were taken away."""
     cdef Hash* h = hash_of(k.entry)
@@ -344,6 +355,7 @@ cdef u32 expire_slice(Ctx* c, Key* k, i64* budget) noexcept nogil:
     cdef const char* f
     cdef size_t n
     cdef u64 hash
+    cdef bint tell = effects_wanted()
     if h.cursor == 0:
         h.mark = NEVER
         h.found = 0
@@ -358,11 +370,13 @@ cdef u32 expire_slice(Ctx* c, Key* k, i64* budget) noexcept nogil:
             position = following
         h.cursor = <u32>position
         h.found += d.n
-        gone += d.n
         for i in range(d.n):
             n = cell_key(&d.cells[i], &f)
             hash = hash_bytes(f, n)
             cell = members_find(&h.t, f, n, hash)
+            if tell:
+                field_expired(c, k, f, n, gone)
+            gone += 1
             table_remove_cell(k, cell, hash)
             if not k.entry.flags & E_FIELDS:
                 return gone        # that was the last that had an expiry; h is gone
@@ -381,12 +395,18 @@ cdef void hash_expire(void* ctx, Key* k, i64* budget) noexcept nogil:
     gone = expire_slice(c, k, budget)
     if gone == 0:
         return
+    if effects_wanted():
+        c.fx_inside = hash_length(k.entry) == 0        # with the deletion that follows
+        restate_close(c, 3 + (gone - 1) % RESTATED_WORDS)
     atomic_add64(&expired_fields, gone, RELAXED)
     key_modified(c, k)
     for i in range((gone + EVENT_FIELDS - 1) // EVENT_FIELDS):
         notify(c, N_EXPIRED, b"hexpired", k)
     if hash_length(k.entry) == 0:
         key_delete(c, k)
+        if effects_wanted():
+            c.fx_inside = 0
+            effect_gone(c, k)
         notify(c, N_GENERIC, b"del", k)
 
 

@@ -7,12 +7,14 @@ from engine.defs cimport *
 from engine.store cimport *
 from engine.command cimport Ctx, Arg, arg_is, register
 from engine.conf cimport conf
+from engine.effects cimport effect_end, effect_int, effect_word, effects_wanted
 from engine.events cimport *
 from engine.keyspace cimport (key_delete, key_put, lfu_policy, lookup, lookup_read, lookup_write, lru_clock,
                               set_string)
 from engine.numbers cimport parse_i64
 from engine.rdbio cimport *
 from engine.reply cimport *
+from engine.restate cimport *
 
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
@@ -182,6 +184,8 @@ cdef void put_restored(Ctx* c, Restore* r, Entry* e, const char* s, size_t n) no
         if e != NULL:
             entry_free(k.part, e)
         if had:
+            if effects_wanted():
+                restate_key(c, k, b"UNLINK" if conf.lazyfree_server_del else b"DEL")
             key_changed(c, k, N_GENERIC, b"del")
             c.dirty += 1
         return
@@ -194,6 +198,13 @@ cdef void put_restored(Ctx* c, Restore* r, Entry* e, const char* s, size_t n) no
     set_clock(c, k.entry, r)
     key_modified(c, k)
     key_ready(c, k)
+    if effects_wanted() and r.ttl and not r.absttl:
+        restate_named(c, c.argc + 1, b"")
+        restate_words(c, 1, 2)
+        effect_int(c, r.ttl)
+        restate_words(c, 3, c.argc)
+        effect_word(c, b"ABSTTL")
+        effect_end(c)
     notify(c, N_GENERIC, b"restore", k)
     c.dirty += 1
 

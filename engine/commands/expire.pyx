@@ -4,10 +4,12 @@ from engine.defs cimport *
 from engine.store cimport Entry, entry_expire
 from engine.command cimport Ctx, Arg, register, arg_is
 from engine.conf cimport conf
+from engine.effects cimport effect_arg, effect_end, effect_gone, effect_int, effect_own, effects_wanted
 from engine.events cimport notify, N_EXPIRED, N_GENERIC
 from engine.keyspace cimport key_delete, key_expire_at, lookup_write
 from engine.numbers cimport parse_i64
 from engine.reply cimport reply_error, reply_int
+from engine.restate cimport *
 from engine.commands.keys cimport error_quoting, lookup_untouched
 
 cdef enum:
@@ -65,6 +67,18 @@ cdef bint options_allow(int bits, i64 now_at, i64 when_ms) noexcept nogil:
     return not (bits & OPT_LT and now_at >= 0 and when_ms >= now_at)
 
 
+cdef void restate_expire(Ctx* c, bint as_given, i64 when_ms) noexcept nogil:
+    """With the absolute time, unless that was given."""
+    restate_named(c, c.argc, b"" if c.cmd.name_len == 9 else b"PEXPIREAT")
+    effect_arg(c, c.key.ptr, c.key.len)
+    if as_given:
+        restate_words(c, 2, 3)
+    else:
+        effect_int(c, when_ms)
+    restate_words(c, 3, c.argc)
+    effect_end(c)
+
+
 cdef void expire_generic(Ctx* c, i64 base_ms, i64 unit_ms) noexcept nogil:
     cdef int bits = expire_options(c)
     cdef i64 when_ms
@@ -86,10 +100,15 @@ cdef void expire_generic(Ctx* c, i64 base_ms, i64 unit_ms) noexcept nogil:
         return
     if when_ms <= c.now_ms and not conf.import_mode:
         key_delete(c, &c.key)
+        if effects_wanted():
+            effect_own(c)
+            effect_gone(c, &c.key)
         notify(c, N_EXPIRED, b"expired", &c.key)
         c.expired += 1
     else:
         key_expire_at(c, &c.key, when_ms)
+        if effects_wanted():
+            restate_expire(c, base_ms == 0 and unit_ms == 1, when_ms)
         notify(c, N_GENERIC, b"expire", &c.key)
     c.dirty += 1
     reply_int(c.out, 1)

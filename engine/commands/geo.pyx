@@ -7,6 +7,7 @@ from engine.defs cimport *
 from engine.command cimport Arg, Ctx, arg_is, commands, register
 from engine.commands.keys cimport error_quoting
 from engine.commands.zsets cimport double_arg, long_arg, zadd_scored, zset_read
+from engine.effects cimport effect_end, effect_int, effects_wanted
 from engine.events cimport *
 from engine.geohash cimport *
 from engine.hashing cimport hash_bytes
@@ -14,6 +15,7 @@ from engine.keyspace cimport *
 from engine.members cimport Members, cell_new, members_add, members_find
 from engine.numbers cimport parse_i64, write_long_double
 from engine.reply cimport *
+from engine.restate cimport *
 from engine.store cimport *
 from engine.zset cimport *
 from engine.commands.zsets import about
@@ -575,10 +577,21 @@ cdef void cmd_geosearchstore(Ctx* c) noexcept nogil:
 
 # ---- adding, looking up
 
+cdef void restate_geoadd(Ctx* c, i64 at, double* scores) noexcept nogil:
+    """ZADD; the places begin at argv[at]."""
+    cdef i64 n = (c.argc - at) // 3, i
+    restate_named(c, at + 2 * n, b"ZADD")
+    restate_words(c, 1, at)
+    for i in range(n):
+        effect_int(c, <i64>scores[i])
+        restate_words(c, at + 3 * i + 2, at + 3 * i + 3)
+    effect_end(c)
+
+
 cdef void cmd_geoadd(Ctx* c) noexcept nogil:
     cdef u32 flags = 0
     cdef bint ch = False
-    cdef i64 at = 2, n, i
+    cdef i64 at = 2, n, i, dirty = c.dirty
     cdef double xy[2]
     cdef double* scores
     while at < c.argc:
@@ -604,6 +617,8 @@ cdef void cmd_geoadd(Ctx* c) noexcept nogil:
         scores[i] = <double>geo_score(xy[0], xy[1])
     else:
         zadd_scored(c, at, 3, scores, flags, ch)
+        if effects_wanted() and c.dirty != dirty:
+            restate_geoadd(c, at, scores)
     free(scores)
 
 

@@ -1,14 +1,17 @@
 # slotring: data plane
 """Commands about the expiry of hashes' fields."""
+from libc.stdlib cimport abort, free, malloc
 from engine.defs cimport *
 from engine.command cimport Arg, Ctx, arg_is, register
 from engine.commands.hashes cimport *
 from engine.commands.keys cimport error_quoting
+from engine.effects cimport effect_arg, effect_end, effect_int, effect_word, effects_wanted
 from engine.hash cimport *
 from engine.keyspace cimport *
 from engine.members cimport *
 from engine.numbers cimport parse_i64
 from engine.reply cimport *
+from engine.restate cimport *
 
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
@@ -31,6 +34,7 @@ cdef enum:
     OPT_LT = 2048
 
     OF_HSETEX = OPT_NX | OPT_XX | OPT_FNX | OPT_FXX | OPT_KEEPTTL | OPT_EXPIRES
+    CONDITIONS = OPT_NX | OPT_XX | OPT_FNX | OPT_FXX
     OF_HGETEX = OPT_PERSIST | OPT_EXPIRES
 
     # replies of HEXPIRE, HPERSIST for a field
@@ -134,6 +138,54 @@ cdef inline bint already_past(Ctx* c, i64 when_ms) noexcept nogil:
     return when_ms <= c.now_ms and not conf.import_mode
 
 
+# ---- what the log is told: the fields in question, with absolute times
+
+cdef i64* places_new(Ctx* c) noexcept nogil:
+    """Room for the places of the fields that were changed; NULL: the log is not wanted."""
+    cdef i64* places
+    if not effects_wanted():
+        return NULL
+    places = <i64*>malloc(c.argc * sizeof(i64))
+    if places == NULL:
+        abort()
+    return places
+
+
+cdef void restate_fields(Ctx* c, const char* name, i64 when_ms, i64* places, i64 n) noexcept nogil:
+    """HDEL key field ..., HPERSIST key FIELDS n field ..., HPEXPIREAT key time FIELDS n field ..."""
+    cdef i64 i
+    cdef bint counted = name[1] == c'P'
+    restate(c, &c.key, 2 + n + (2 if counted else 0) + (1 if when_ms >= 0 else 0), name)
+    if when_ms >= 0:
+        effect_int(c, when_ms)
+    if counted:
+        effect_word(c, b"FIELDS")
+        effect_int(c, n)
+    for i in range(n):
+        restate_words(c, places[i], places[i] + 1)
+    effect_end(c)
+
+
+cdef void restate_hsetex(Ctx* c, i64 first, Arg* expire, i64 when_ms) noexcept nogil:
+    """Without conditions; the options end before FIELDS at argv[first - 2]."""
+    cdef i64 i = 2, end = first - 2, argc = c.argc
+    cdef u32 option
+    for i in range(2, end):
+        if &c.argv[i] != expire and option_word(&c.argv[i]) & CONDITIONS:
+            argc -= 1
+    restate_named(c, argc, b"")
+    restate_words(c, 1, 2)
+    for i in range(2, end):
+        option = 0 if &c.argv[i] == expire else option_word(&c.argv[i])
+        if option & OPT_EXPIRES:
+            effect_word(c, b"PXAT")
+            effect_int(c, when_ms)
+        elif not option & CONDITIONS and &c.argv[i] != expire:
+            restate_words(c, i, i + 1)
+    restate_words(c, end, c.argc)
+    effect_end(c)
+
+
 # ---- HSETEX
 
 cdef bint fields_conditions(Ctx* c, i64 first, u32 flags) noexcept nogil:
@@ -157,12 +209,20 @@ cdef bint fields_conditions(Ctx* c, i64 first, u32 flags) noexcept nogil:
 cdef i64 set_expired(Ctx* c, i64 first) noexcept nogil:
     """HSETEX with a time in the past: the fields go; how many there were."""
     cdef i64 i, n = 0
+    cdef i64* places
     atomic_add64(&expired_fields, (c.argc - first) // 2, RELAXED)
     if c.key.entry == NULL:
         notify(c, N_NEW, b"new", &c.key)       # as if made and deleted again
         return 0
+    places = places_new(c)
     for i in range(first, c.argc, 2):
-        n += hash_delete(c, &c.key, c.argv[i].ptr, c.argv[i].len, True)
+        if hash_delete(c, &c.key, c.argv[i].ptr, c.argv[i].len, True):
+            if places != NULL:
+                places[n] = i
+            n += 1
+    if places != NULL and n:
+        restate_fields(c, b"HDEL", -1, places, n)
+    free(places)
     return n
 
 
@@ -171,11 +231,22 @@ cdef u32 set_fields(Ctx* c, i64 first, i64 when_ms, bint keep_ttl) noexcept nogi
     cdef i64 i
     cdef u32 expired = 0
     cdef Arg* a
+    cdef bint tell = keep_ttl and effects_wanted()     # elsewhere what expired here may still be there
     if c.key.entry == NULL:
         hash_make(c, &c.key, (c.argc - first) // 2, when_ms >= 0)
     for i in range(first, c.argc, 2):
         a = &c.argv[i]
-        expired += hash_set(c, &c.key, a.ptr, a.len, a[1].ptr, a[1].len, when_ms, keep_ttl) == FIELD_WAS_EXPIRED
+        if hash_set(c, &c.key, a.ptr, a.len, a[1].ptr, a[1].len, when_ms, keep_ttl) != FIELD_WAS_EXPIRED:
+            continue
+        if tell and expired % RESTATED_WORDS == 0:
+            if expired:
+                restate_close(c, 2 + RESTATED_WORDS)
+            also_open(c, &c.key, b"HDEL")
+        if tell:
+            effect_arg(c, a.ptr, a.len)
+        expired += 1
+    if tell and expired:
+        restate_close(c, 3 + (expired - 1) % RESTATED_WORDS)
     return expired
 
 
@@ -209,6 +280,8 @@ cdef void cmd_hsetex(Ctx* c) noexcept nogil:
     else:
         changes = (c.argc - first) // 2
         fields_expired(c, set_fields(c, first, when_ms, flags & OPT_KEEPTTL))
+        if effects_wanted() and flags & (CONDITIONS | OPT_EX | OPT_PX | OPT_EXAT):
+            restate_hsetex(c, first, expire, when_ms)
         key_modified(c, &c.key)
     c.dirty += changes
     notify(c, N_HASH, b"hset", &c.key)
@@ -280,6 +353,7 @@ cdef void cmd_hgetex(Ctx* c) noexcept nogil:
     cdef bint wrong, past = False
     cdef int done = 0
     cdef Entry* e
+    cdef i64* places
     if at >= 0 and not parse_options(c, at, OF_HGETEX, &flags, &expire):
         return
     if not fields_after(c, at, 1):
@@ -292,6 +366,7 @@ cdef void cmd_hgetex(Ctx* c) noexcept nogil:
             return
         past = already_past(c, when_ms)
     reply_array(c.out, c.argc - first)
+    places = places_new(c)
     for i in range(first, c.argc):
         reply_field(c, e, &c.argv[i])
         if e == NULL:
@@ -300,7 +375,14 @@ cdef void cmd_hgetex(Ctx* c) noexcept nogil:
             done = persist_field(c, &c.argv[i])
         elif expire != NULL:
             done = expire_field(c, &c.argv[i], when_ms, 0)
-        changes += done > 0
+        if done > 0:
+            if places != NULL:
+                places[changes] = i
+            changes += 1
+    if places != NULL and changes:
+        restate_fields(c, b"HPERSIST" if flags & OPT_PERSIST else (b"HDEL" if past else b"HPEXPIREAT"),
+                       -1 if past else when_ms, places, changes)
+    free(places)
     if changes == 0:
         return
     if past:
@@ -338,12 +420,24 @@ cdef bint expire_flags(Ctx* c, i64 end, u32* flags) noexcept nogil:
     return True
 
 
+cdef void restate_hexpire(Ctx* c, bint as_given, i64 when_ms) noexcept nogil:
+    restate_named(c, c.argc, b"" if c.cmd.name_len == 10 else b"HPEXPIREAT")
+    restate_words(c, 1, 2)
+    if as_given:
+        restate_words(c, 2, 3)
+    else:
+        effect_int(c, when_ms)
+    restate_words(c, 3, c.argc)
+    effect_end(c)
+
+
 cdef void expire_generic(Ctx* c, bint seconds, bint relative) noexcept nogil:
     """HEXPIRE and its kin."""
     cdef i64 at = fields_word(c, 3), when_ms, i
     cdef u32 flags = 0, expired = 0, updated = 0
     cdef bint wrong
     cdef int done
+    cdef i64* places
     if at >= 0 and not expire_flags(c, at, &flags):
         return
     if not fields_after(c, at, 1) or not expire_time(c, &c.argv[2], seconds, relative, &when_ms):
@@ -352,11 +446,20 @@ cdef void expire_generic(Ctx* c, bint seconds, bint relative) noexcept nogil:
     if wrong:
         return
     reply_array(c.out, c.argc - at - 2)
+    places = places_new(c)
     for i in range(at + 2, c.argc):
         done = expire_field(c, &c.argv[i], when_ms, flags)
         updated += done == DONE
-        expired += done == DELETED
+        if done == DELETED:
+            if places != NULL:
+                places[expired] = i
+            expired += 1
         reply_int(c.out, done)
+    if places != NULL and expired:
+        restate_fields(c, b"HDEL", -1, places, expired)
+    elif places != NULL and updated:
+        restate_hexpire(c, not seconds and not relative, when_ms)
+    free(places)
     if not expired and not updated:
         return
     if expired:

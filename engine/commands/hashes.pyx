@@ -2,12 +2,14 @@
 """Commands of hashes; those about fields' expiry are in hash_expiry.pyx, HRANDFIELD and HSCAN in hash_walks.pyx."""
 from engine.defs cimport *
 from engine.command cimport Arg, Ctx, arg_is, register
+from engine.effects cimport effect_arg, effect_end, effect_int, effect_word, effects_wanted
 from engine.hash cimport *
 from engine.keyspace cimport *
 from engine.listpack cimport *
 from engine.members cimport *
 from engine.numbers cimport parse_i64, parse_long_double, write_long_double
 from engine.reply cimport *
+from engine.restate cimport *
 
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
@@ -235,6 +237,10 @@ cdef void cmd_hsetnx(Ctx* c) noexcept nogil:
     if field_length(c, e) >= 0:
         reply_int(c.out, 0)
         return
+    if effects_wanted() and e != NULL and e.flags & E_FIELDS:     # elsewhere an expired field may still be there
+        restate_named(c, 4, b"HSET")
+        restate_words(c, 1, 4)
+        effect_end(c)
     make_room(c, 2, 2)
     wrong = hash_set(c, &c.key, a.ptr, a.len, a[1].ptr, a[1].len, -1, False) == FIELD_WAS_EXPIRED
     key_modified(c, &c.key)
@@ -289,16 +295,33 @@ cdef void cmd_hgetdel(Ctx* c) noexcept nogil:
 
 # ---- numbers
 
-cdef void set_number(Ctx* c, const char* v, size_t n, i64 expire_ms, const char* event) noexcept nogil:
+cdef void restate_number(Ctx* c, const char* v, size_t n, i64 expire_ms) noexcept nogil:
+    """The field gets the number that was the result, and its expiry."""
+    if expire_ms < 0:
+        restate(c, &c.key, 4, b"HSET")
+    else:
+        restate(c, &c.key, 8, b"HSETEX")
+        effect_word(c, b"PXAT")
+        effect_int(c, expire_ms)
+        effect_word(c, b"FIELDS")
+        effect_word(c, b"1")
+    restate_words(c, 2, 3)
+    effect_arg(c, v, n)
+    effect_end(c)
+
+
+cdef void set_number(Ctx* c, const char* v, size_t n, i64 expire_ms, bint fraction) noexcept nogil:
     """The number of field argv[2], which keeps its expiry."""
     cdef Arg* f = &c.argv[2]
     cdef u32 expired
     if c.key.entry == NULL:
         hash_make(c, &c.key, 1, False)
+    if effects_wanted() and (fraction or c.key.entry.flags & E_FIELDS):
+        restate_number(c, v, n, expire_ms)
     expired = hash_set(c, &c.key, f.ptr, f.len, v, n, expire_ms, False) == FIELD_WAS_EXPIRED
     key_modified(c, &c.key)
     fields_expired(c, expired)
-    notify(c, N_HASH, event, &c.key)
+    notify(c, N_HASH, b"hincrbyfloat" if fraction else b"hincrby", &c.key)
     c.dirty += 1
 
 
@@ -335,7 +358,7 @@ cdef void cmd_hincrby(Ctx* c) noexcept nogil:
     elif add_overflow(value, by, &value):
         reply_error(c.out, b"ERR increment or decrement would overflow")
     else:
-        set_number(c, tmp, write_i64(tmp, value), expire_ms, b"hincrby")
+        set_number(c, tmp, write_i64(tmp, value), expire_ms, False)
         reply_int(c.out, value)
 
 
@@ -366,7 +389,7 @@ cdef void cmd_hincrbyfloat(Ctx* c) noexcept nogil:
         reply_error(c.out, b"ERR increment would produce NaN or Infinity")
         return
     size = write_long_double(text, LONG_DOUBLE_CHARS, value) & 8191      # the mask is for the compiler
-    set_number(c, text, size, expire_ms, b"hincrbyfloat")
+    set_number(c, text, size, expire_ms, True)
     reply_bulk(c.out, text, size)
 
 

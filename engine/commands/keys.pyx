@@ -8,6 +8,7 @@ from engine.command cimport Ctx, Arg, register, arg_is, ctx_random, S_NO_TOUCH
 from engine.imports cimport S_IMPORT
 from engine.conf cimport conf
 from engine.glob cimport glob_match, glob_slot
+from engine.effects cimport effect_own, effect_words, effects_wanted
 from engine.events cimport *
 from engine.keyspace cimport (entry_copy, entry_move, expire_if_needed, idle_or_freq, key_delete, key_init,
                               key_put, lfu_policy, lookup, lookup_read, lookup_write)
@@ -432,6 +433,9 @@ cdef void cmd_flushdb(Ctx* c) noexcept nogil:
         ready_db(c, c.db)
         if conf.tracking and hook_flushed != NULL:
             hook_flushed(c)
+        if effects_wanted():           # even where it was empty
+            effect_own(c)
+            effect_words(c)
         reply_ok(c.out)
 
 
@@ -446,6 +450,9 @@ cdef void cmd_flushall(Ctx* c) noexcept nogil:
             hook_flushed(c)
         if hook_emptied != NULL:
             hook_emptied()
+        if effects_wanted():
+            effect_own(c)
+            effect_words(c)
         reply_ok(c.out)
 
 

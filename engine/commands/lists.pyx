@@ -6,6 +6,7 @@ from engine.defs cimport *
 from engine.blocking cimport block_on, timeout_arg, WAIT_LIST, WAIT_NULL_ARRAY
 from engine.commands.keys cimport out_append
 from engine.command cimport Ctx, Arg, register, arg_is
+from engine.effects cimport effect_arg, effect_end, effects_wanted
 from engine.events cimport *
 from engine.keyspace cimport *
 from engine.listpack cimport LpValue, lp_entry_bytes
@@ -13,6 +14,7 @@ from engine.multikey cimport row_keynum
 from engine.numbers cimport parse_i64
 from engine.quicklist cimport *
 from engine.reply cimport *
+from engine.restate cimport *
 from engine.store cimport *
 
 cdef enum:
@@ -292,6 +294,8 @@ cdef void blocking_pop(Ctx* c, bint front) noexcept nogil:
             reply_array(c.out, 2)
             reply_bulk(c.out, k.ptr, k.len)
             pop_some(c, &k, e, front, 1)
+            if effects_wanted():
+                restate_key(c, &k, b"LPOP" if front else b"RPOP")
             return
     if c.no_block:
         reply_null_array(c.out, c.resp)
@@ -359,6 +363,8 @@ cdef bint mpop(Ctx* c, Mpop* m) noexcept nogil:
             reply_bulk(c.out, k.ptr, k.len)
             reply_array(c.out, count)
             pop_some(c, &k, e, m.front, count)
+            if effects_wanted():
+                restate_count(c, &k, b"LPOP" if m.front else b"RPOP", count)
             return False
     return True
 
@@ -473,8 +479,16 @@ cdef void cmd_rpoplpush(Ctx* c) noexcept nogil:
         reply_null(c.out, c.resp)
 
 
+cdef void restate_move(Ctx* c) noexcept nogil:
+    """BLMOVE and BRPOPLPUSH as the forms that do not wait."""
+    cdef i64 argc = c.argc - 1
+    restate_named(c, argc, b"LMOVE" if argc == 5 else b"RPOPLPUSH")
+    restate_words(c, 1, argc)
+    effect_end(c)
+
+
 cdef void blocking_move(Ctx* c, bint from_front, bint to_front, Arg* timeout) noexcept nogil:
-    cdef i64 timeout_ms
+    cdef i64 timeout_ms, dirty = c.dirty
     if not timeout_arg(c, timeout, &timeout_ms):
         return
     if move_generic(c, from_front, to_front):
@@ -482,6 +496,8 @@ cdef void blocking_move(Ctx* c, bint from_front, bint to_front, Arg* timeout) no
             reply_null(c.out, c.resp)
         else:
             block_on(c, 1, 1, 1, timeout_ms, WAIT_LIST | WAIT_NULL_ARRAY)
+    elif effects_wanted() and c.dirty != dirty:
+        restate_move(c)
 
 
 cdef void cmd_blmove(Ctx* c) noexcept nogil:

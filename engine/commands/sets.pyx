@@ -8,6 +8,7 @@ from engine.arena cimport arena_free
 from engine.command cimport Ctx, Arg, register, ctx_random
 from engine.commands.keys cimport (ScanArgs, error_quoting, out_append, parse_cursor, scan_args)
 from engine.conf cimport conf
+from engine.effects cimport effect_arg, effect_end, effect_int, effects_wanted
 from engine.events cimport *
 from engine.glob cimport glob_match
 from engine.hashing cimport hash_bytes
@@ -17,6 +18,7 @@ from engine.listpack cimport *
 from engine.members cimport *
 from engine.numbers cimport parse_i64
 from engine.reply cimport *
+from engine.restate cimport *
 from engine.setvalue cimport *
 
 cdef enum:
@@ -194,7 +196,24 @@ cdef void cmd_smembers(Ctx* c) noexcept nogil:
 
 # ---- SPOP
 
-cdef void pop_one(Ctx* c, SetRef* r) noexcept nogil:
+cdef void popped(Ctx* c, LpValue* v, u64 left, u64 total) noexcept nogil:
+    """Reply a member of `total` that go; `left` counts it and those to come. In the log they are SREMs."""
+    cdef u64 done = total - left
+    cdef char tmp[24]
+    reply_value(c.out, v)
+    if not effects_wanted():
+        return
+    if done % RESTATED_WORDS == 0:
+        restate(c, &c.key, 2 + <i64>(left if left < RESTATED_WORDS else RESTATED_WORDS), b"SREM")
+    if v.s != NULL:
+        effect_arg(c, v.s, v.n)
+    else:
+        effect_int(c, v.v)
+    if left == 1 or (done + 1) % RESTATED_WORDS == 0:
+        effect_end(c)
+
+
+cdef void pop_one(Ctx* c, SetRef* r, u64 left, u64 total) noexcept nogil:
     """Take a random member out and reply it."""
     cdef LpValue v
     cdef u64* at
@@ -205,18 +224,20 @@ cdef void pop_one(Ctx* c, SetRef* r) noexcept nogil:
         at = members_random(<Members*>r.value, ctx_random(c))
         cell = at[0]
         v.n = cell_key(&cell, &v.s)
-        reply_bulk(c.out, v.s, v.n)
+        popped(c, &v, left, total)
         hash = hash_bytes(v.s, v.n)
         members_remove(r.arena, <Members*>r.value, at, hash)
         cell_free(r.arena, cell)
     elif r.enc == ENC_INTSET:
         index = <u32>below(c, is_len(<u8*>r.value))
-        reply_number(c.out, is_get(<u8*>r.value, index))
+        v.s = NULL
+        v.v = is_get(<u8*>r.value, index)
+        popped(c, &v, left, total)
         r.value = is_remove_at(r.arena, <u8*>r.value, index)
     else:
         p = lp_seek(<u8*>r.value, <i64>below(c, lp_len(<u8*>r.value)))
         lp_get(p, &v)
-        reply_value(c.out, &v)
+        popped(c, &v, left, total)
         r.value = lp_delete(r.arena, <u8*>r.value, p, NULL)
 
 
@@ -226,13 +247,13 @@ cdef void pop_from_listpack(Ctx* c, SetRef* r, u64 count) noexcept nogil:
     cdef u8* p = lp + LP_HEADER
     cdef u8* to = p
     cdef u8* following
-    cdef u64 left = lp_len(lp), stays = left - count
+    cdef u64 left = lp_len(lp), stays = left - count, total = count
     cdef LpValue v
     while p[0] != LP_EOF:
         following = lp_skip(p)
         if count and below(c, left) < count:
             lp_get(p, &v)
-            reply_value(c.out, &v)
+            popped(c, &v, count, total)
             count -= 1
         else:
             memmove(to, p, following - p)
@@ -250,11 +271,15 @@ cdef bint pop_from_intset(Ctx* c, SetRef* r, u64 count) noexcept nogil:
     cdef u8* s = <u8*>r.value
     cdef u32 left = is_len(s), i = 0
     cdef u8* gone = <u8*>calloc(left, 1)
+    cdef u64 total = count
+    cdef LpValue v
     if gone == NULL:
         return False
     while count:
         if below(c, left) < count:
-            reply_number(c.out, is_get(s, i))
+            v.s = NULL
+            v.v = is_get(s, i)
+            popped(c, &v, count, total)
             gone[i] = 1
             count -= 1
         i += 1
@@ -266,7 +291,7 @@ cdef bint pop_from_intset(Ctx* c, SetRef* r, u64 count) noexcept nogil:
 
 cdef void pop_most(Ctx* c, SetRef* r, u64 count) noexcept nogil:
     """Reply `count` random members; the few that stay become a new set."""
-    cdef u64 left = set_size(r), stay = left - count
+    cdef u64 left = set_size(r), stay = left - count, total = count
     cdef SetRef few
     cdef SetWalk w
     cdef LpValue v
@@ -277,7 +302,8 @@ cdef void pop_most(Ctx* c, SetRef* r, u64 count) noexcept nogil:
             set_add_value(&few, &v)
             stay -= 1
         else:
-            reply_value(c.out, &v)
+            popped(c, &v, count, total)
+            count -= 1
         left -= 1
     set_free(r)
     r[0] = few
@@ -285,13 +311,14 @@ cdef void pop_most(Ctx* c, SetRef* r, u64 count) noexcept nogil:
 
 cdef void pop_many(Ctx* c, SetRef* r, u64 count) noexcept nogil:
     """Take `count` random members, fewer than there are, out of a set, and reply them."""
+    cdef u64 total = count
     if (set_size(r) - count) * POP_FEW <= count:
         pop_most(c, r, count)
     elif r.enc == ENC_LISTPACK:
         pop_from_listpack(c, r, count)
     elif r.enc == ENC_HASHTABLE or not pop_from_intset(c, r, count):
         while count:
-            pop_one(c, r)
+            pop_one(c, r, count, total)
             count -= 1
 
 
@@ -315,6 +342,8 @@ cdef void spop_count(Ctx* c) noexcept nogil:
         reply_set(c.out, c.resp, <i64>size)
         reply_all(c.out, &r)
         key_delete(c, &c.key)
+        if effects_wanted():
+            restate_key(c, &c.key, b"UNLINK" if conf.lazyfree_server_del else b"DEL")
         key_changed(c, &c.key, N_SET, b"spop")
         notify(c, N_GENERIC, b"del", &c.key)
         c.dirty += <i64>size
@@ -343,7 +372,7 @@ cdef void cmd_spop(Ctx* c) noexcept nogil:
     if wrong_type(c, e, TYPE_SET):
         return
     set_ref(&r, c.key.part, e)
-    pop_one(c, &r)
+    pop_one(c, &r, 1, 1)
     set_put_back(&r, e)
     empty = set_size(&r) == 0
     if empty:

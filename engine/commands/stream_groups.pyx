@@ -6,9 +6,11 @@ from engine.arena cimport Arena
 from engine.command cimport Ctx, Arg, register, arg_is
 from engine.commands.keys cimport error_quoting
 from engine.commands.streams cimport *
+from engine.effects cimport effect_own, effects_wanted
 from engine.later cimport Later, reply_later, reply_now, reply_head_later, reply_head_now
 from engine.numbers cimport parse_i64
 from engine.reply cimport *
+from engine.restate_stream cimport say_claimed, say_group_at
 from engine.store cimport *
 from engine.stream cimport *
 from engine.stream_groups cimport *
@@ -347,6 +349,7 @@ cdef struct Claim:
     bint force
     bint just_ids
     u128 last
+    Arg* id_text                   # the id at hand, as it was typed; NULL: it was not
     i64 end                        # the argument behind the ids
 
 
@@ -398,6 +401,8 @@ cdef bint claim_one(Ctx* c, Claim* o, Stream* s, Group* g, Consumer* consumer, u
     cdef Arena* a = &c.key.part.arena
     if not stream_has(s, id_):
         if p != NULL:              # deleted since: nothing to be acknowledged any more
+            if effects_wanted():
+                say_claimed(c, &c.key, &c.argv[2], g, o.id_text, id_, p)
             pending_delete(a, g, id_, p)
             c.dirty += 1
         return False
@@ -415,6 +420,8 @@ cdef bint claim_one(Ctx* c, Claim* o, Stream* s, Group* g, Consumer* consumer, u
     pending_give(a, p, id_, consumer)
     reply_claimed(c, s, id_, o.just_ids)
     consumer.active_ms = c.now_ms
+    if effects_wanted():
+        say_claimed(c, &c.key, &c.argv[2], g, o.id_text, id_, p)
     c.dirty += 1
     return True
 
@@ -452,11 +459,15 @@ cdef void cmd_xclaim(Ctx* c) noexcept nogil:
     reply_head_later(c.out, &head)
     for i in range(5, o.end):
         id_arg(NULL, &c.argv[i], &id_, 0, True, NULL)
+        o.id_text = &c.argv[i]
         if claim_one(c, &o, s, g, consumer, id_):
             n += 1
     reply_head_now(c.out, &head, c'*', n)
     if last_moved and c.dirty == dirty:
+        if effects_wanted():
+            say_group_at(c, &c.key, &c.argv[2], g)
         c.dirty += 1
+    effect_own(c)
 
 
 # ---- XAUTOCLAIM
@@ -508,6 +519,8 @@ cdef i64 autoclaim(Ctx* c, Claim* o, Stream* s, Group* g, Consumer* consumer, u1
         id_ = pos_id(&pos)
         p = <Pending*>pos_entry(&pos).v
         if not stream_has(s, id_):
+            if effects_wanted():
+                say_claimed(c, &c.key, &c.argv[2], g, NULL, id_, p)
             pending_delete(&c.key.part.arena, g, id_, p)
             gone_add(gone, id_)
             c.dirty += 1
@@ -521,6 +534,8 @@ cdef i64 autoclaim(Ctx* c, Claim* o, Stream* s, Group* g, Consumer* consumer, u1
             pending_give(&c.key.part.arena, p, id_, consumer)
             reply_claimed(c, s, id_, o.just_ids)
             consumer.active_ms = c.now_ms
+            if effects_wanted():
+                say_claimed(c, &c.key, &c.argv[2], g, NULL, id_, p)
             c.dirty += 1
             count -= 1
             n += 1
@@ -568,6 +583,7 @@ cdef void cmd_xautoclaim(Ctx* c) noexcept nogil:
     for i in range(gone.n):
         reply_id(out, gone.ids[i])
     free(gone.ids)
+    effect_own(c)
 
 
 cdef size_t id_bulk(char* p, u128 id_) noexcept nogil:

@@ -6,8 +6,10 @@ from engine.arena cimport Arena
 from engine.blocking cimport block_on, WAIT_STREAM, WAIT_NULL_ARRAY, WAIT_ON_DELETE
 from engine.command cimport Ctx, Arg, register, arg_is, commands
 from engine.commands.streams cimport *
+from engine.effects cimport effect_own, effects_wanted
 from engine.later cimport Later, reply_head_later, reply_head_now
 from engine.reply cimport *
+from engine.restate_stream cimport say_claimed, say_group_at, say_consumer
 from engine.store cimport *
 from engine.stream cimport *
 from engine.stream_groups cimport *
@@ -205,7 +207,7 @@ cdef void group_passed(Group* g, Stream* s, u128 id_) noexcept nogil:
     set_group_last(g, id_)
 
 
-cdef void deliver(Ctx* c, Wanted* w, Consumer* consumer, u128 id_) noexcept nogil:
+cdef void deliver(Ctx* c, Read* r, Wanted* w, Consumer* consumer, u128 id_) noexcept nogil:
     """An entry that a consumer was just sent becomes pending; somebody else's becomes its own."""
     cdef Arena* a = &w.key.part.arena
     cdef Pending* p = pending_new(a, w.group, id_, c.now_ms)
@@ -215,6 +217,8 @@ cdef void deliver(Ctx* c, Wanted* w, Consumer* consumer, u128 id_) noexcept nogi
         p.deliveries = 1
     pending_give(a, p, id_, consumer)
     consumer.active_ms = c.now_ms
+    if effects_wanted():
+        say_claimed(c, &w.key, r.group, w.group, NULL, id_, p)
 
 
 cdef void reply_new(Ctx* c, Read* r, Wanted* w, Consumer* consumer) noexcept nogil:
@@ -222,17 +226,21 @@ cdef void reply_new(Ctx* c, Read* r, Wanted* w, Consumer* consumer) noexcept nog
     cdef StreamIter it
     cdef Later head
     cdef i64 n = 0
+    cdef bint moved = False
     reply_head_later(c.out, &head)
     iter_start(&it, w.s, w.after + 1, id_max(), False)
     while iter_next(&it):
         if w.group != NULL and it.id_ > group_last(w.group):
             group_passed(w.group, w.s, it.id_)
+            moved = True
         reply_entry(c.out, &it)
         if w.group != NULL and not r.noack:
-            deliver(c, w, consumer, it.id_)
+            deliver(c, r, w, consumer, it.id_)
         n += 1
         if n == r.count:
             break
+    if moved and effects_wanted():
+        say_group_at(c, &w.key, r.group, w.group)
     reply_head_now(c.out, &head, c'*', n)
 
 
@@ -266,6 +274,8 @@ cdef Consumer* consumer_of(Ctx* c, Read* r, Wanted* w) noexcept nogil:
     if consumer == NULL:
         consumer = consumer_new(&w.key.part.arena, w.group, r.consumer.ptr, r.consumer.len, c.now_ms)
         c.dirty += 1
+        if r.noack and effects_wanted():
+            say_consumer(c, &w.key, r.group, r.consumer)
         notify(c, N_STREAM, b"xgroup-createconsumer", &w.key)
     consumer.seen_ms = c.now_ms
     return consumer
@@ -358,6 +368,7 @@ cdef void cmd_xread(Ctx* c) noexcept nogil:
             reply_null_array(c.out, c.resp)
     if w != few:
         free(w)
+    effect_own(c)
 
 
 # ---- rows

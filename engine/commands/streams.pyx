@@ -6,10 +6,13 @@ from engine.defs cimport *
 from engine.arena cimport Arena, arena_free
 from engine.command cimport Ctx, Arg, register, arg_is
 from engine.conf cimport conf
+from engine.effects cimport effect_end, effect_int, effect_word, effects_wanted
 from engine.later cimport Later, reply_head_later, reply_head_now
 from engine.listpack cimport lp_skip, lp_text
 from engine.numbers cimport parse_i64
 from engine.reply cimport *
+from engine.restate cimport *
+from engine.restate_stream cimport effect_id
 from engine.store cimport *
 from engine.stream cimport *
 from engine.stream_type cimport stream_type_ready
@@ -388,6 +391,37 @@ cdef bint add_entry(Ctx* c, Stream* s, u32 flags, u128* id_, i64 first) noexcept
     return False
 
 
+cdef i64 trim_place(Ctx* c) noexcept nogil:
+    """The place of the ~ behind MAXLEN or MINID."""
+    cdef i64 i = 2
+    while not arg_is(&c.argv[i], b"maxlen", 6) and not arg_is(&c.argv[i], b"minid", 5):
+        i += 2 if arg_is(&c.argv[i], b"limit", 5) else 1
+    return i + 1
+
+
+cdef void restate_stream(Ctx* c, Stream* s, Trim* t, i64 id_at, u128 id_) noexcept nogil:
+    """With the id that was made (id_at 0: none was), and with what trimming came to where it was approximate."""
+    cdef u128 first = 0
+    cdef i64 trim = trim_place(c) if t.approx else 0, i
+    if id_at == 0 and trim == 0:
+        return
+    restate_named(c, c.argc, b"")
+    for i in range(1, c.argc):
+        if id_at and i == id_at:
+            effect_id(c, id_)
+        elif trim and i == trim:
+            effect_word(c, b"=")
+        elif trim and i == trim + 1 and t.strategy == TRIM_MAXLEN:
+            effect_int(c, <i64>s.length)
+        elif trim and i == trim + 1:
+            if not stream_edge(s, True, True, &first):
+                first = id_max()
+            effect_id(c, first)
+        else:
+            restate_words(c, i, i + 1)
+    effect_end(c)
+
+
 cdef void cmd_xadd(Ctx* c) noexcept nogil:
     cdef Trim t
     cdef u32 flags
@@ -424,6 +458,8 @@ cdef void cmd_xadd(Ctx* c) noexcept nogil:
     reply_id(c.out, id_)
     if t.strategy != TRIM_NONE and stream_trim(&c.key.part.arena, s, &t):
         notify(c, N_STREAM, b"xtrim", &c.key)
+    if effects_wanted():
+        restate_stream(c, s, &t, 0 if flags & ADD_SEQ else first - 1, id_)
     key_modified(c, &c.key)
     key_ready(c, &c.key)
 
@@ -444,6 +480,8 @@ cdef void cmd_xtrim(Ctx* c) noexcept nogil:
         notify(c, N_STREAM, b"xtrim", &c.key)
         key_modified(c, &c.key)
         c.dirty += deleted
+        if effects_wanted():
+            restate_stream(c, stream_of(e), &t, 0, 0)
     reply_int(c.out, deleted)
 
 

@@ -6,11 +6,13 @@ from engine.defs cimport *
 from engine.store cimport *
 from engine.command cimport Arg, Ctx, arg_is, register
 from engine.conf cimport conf
+from engine.effects cimport effect_arg, effect_end, effect_gone, effect_int, effect_own, effect_word, effects_wanted
 from engine.events cimport notify, N_EXPIRED, N_GENERIC, N_STRING
 from engine.keyspace cimport *
 from engine.multikey cimport *
 from engine.numbers cimport parse_i64, parse_long_double, write_long_double
 from engine.reply cimport *
+from engine.restate cimport *
 
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
@@ -182,6 +184,9 @@ cdef inline bint length_fits(Ctx* c, u64 size, u64 more) noexcept nogil:
 cdef void expired_at_once(Ctx* c) noexcept nogil:
     """The key (found) was given an expiry in the past: it goes."""
     key_delete(c, &c.key)
+    if effects_wanted():
+        effect_own(c)
+        effect_gone(c, &c.key)
     notify(c, N_EXPIRED, b"expired", &c.key)
     c.dirty += 1
     c.expired += 1
@@ -213,6 +218,34 @@ cdef bint get_first(Ctx* c) noexcept nogil:
     return True
 
 
+cdef bint get_option(Ctx* c, i64 i) noexcept nogil:
+    """Is argv[i] SET's option GET, and not what IFEQ compares with?"""
+    return i > 2 and arg_is(&c.argv[i], b"get", 3) and not (i > 3 and arg_is(&c.argv[i - 1], b"ifeq", 4))
+
+
+cdef void restate_set(Ctx* c, Options* o, Arg* value) noexcept nogil:
+    """SET with an absolute time, or without GET."""
+    cdef i64 i, n = 0
+    if o.expire != NULL:
+        if o.flags & OPT_PXAT:
+            return
+        restate_named(c, 5, b"" if c.cmd.name_len == 3 and c.argc == 5 else b"SET")
+        effect_arg(c, c.key.ptr, c.key.len)
+        effect_arg(c, value.ptr, value.len)
+        effect_word(c, b"PXAT")
+        effect_int(c, o.expire_ms)
+    elif o.flags & OPT_GET:
+        for i in range(c.argc):
+            n += not get_option(c, i)
+        restate_named(c, n, b"")
+        for i in range(1, c.argc):
+            if not get_option(c, i):
+                restate_words(c, i, i + 1)
+    else:
+        return
+    effect_end(c)
+
+
 cdef void set_with(Ctx* c, Options* o, Arg* value) noexcept nogil:
     """SET with options that were parsed."""
     cdef Entry* e
@@ -236,6 +269,8 @@ cdef void set_with(Ctx* c, Options* o, Arg* value) noexcept nogil:
     else:
         set_string(c, &c.key, value.ptr, value.len, o.expire_ms, o.flags & OPT_KEEPTTL)
         c.dirty += 1
+        if effects_wanted():
+            restate_set(c, o, value)
         notify(c, N_STRING, b"set", &c.key)
         if o.expire != NULL:
             notify(c, N_GENERIC, b"expire", &c.key)
@@ -289,11 +324,17 @@ cdef void cmd_getset(Ctx* c) noexcept nogil:
     set_string(c, &c.key, c.argv[2].ptr, c.argv[2].len, -1, False)
     notify(c, N_STRING, b"set", &c.key)
     c.dirty += 1
+    if effects_wanted():
+        restate_named(c, 3, b"SET")
+        restate_words(c, 1, 3)
+        effect_end(c)
 
 
 cdef void cmd_getdel(Ctx* c) noexcept nogil:
     if get_first(c) and c.key.entry != NULL:
         key_delete(c, &c.key)
+        if effects_wanted():
+            restate_key(c, &c.key, b"DEL")
         notify(c, N_GENERIC, b"del", &c.key)
         c.dirty += 1
 
@@ -311,10 +352,14 @@ cdef void cmd_getex(Ctx* c) noexcept nogil:
             expired_at_once(c)
             return
         key_expire_at(c, &c.key, o.expire_ms)
+        if effects_wanted():
+            restate_count(c, &c.key, b"PEXPIREAT", o.expire_ms)
         notify(c, N_GENERIC, b"expire", &c.key)
         c.dirty += 1
     elif o.flags & OPT_PERSIST and entry_has_expire(e):
         key_expire_at(c, &c.key, -1)
+        if effects_wanted():
+            restate_key(c, &c.key, b"PERSIST")
         notify(c, N_GENERIC, b"persist", &c.key)
         c.dirty += 1
 
@@ -327,6 +372,8 @@ cdef void cmd_delifeq(Ctx* c) noexcept nogil:
         reply_int(c.out, 0)
         return
     key_delete(c, &c.key)
+    if effects_wanted():
+        restate_key(c, &c.key, b"DEL")
     notify(c, N_GENERIC, b"del", &c.key)
     c.dirty += 1
     reply_int(c.out, 1)
@@ -490,6 +537,11 @@ cdef void cmd_incrbyfloat(Ctx* c) noexcept nogil:
         reply_error(c.out, b"ERR increment would produce NaN or Infinity")
         return
     n = write_long_double(text, LONG_DOUBLE_CHARS, value)
+    if effects_wanted():
+        restate(c, &c.key, 4, b"SET")
+        effect_arg(c, text, n)
+        effect_word(c, b"KEEPTTL")
+        effect_end(c)
     # its text is kept as text, even where it is an integer's
     memcpy(string_writable(c, &c.key, n), text, n)
     if string_embeds(c.key.len, n, entry_has_expire(c.key.entry)):
@@ -573,6 +625,17 @@ cdef void cmd_msetnx(Ctx* c) noexcept nogil:
     reply_int(c.out, 1)
 
 
+cdef void restate_msetex(Ctx* c, Options* o) noexcept nogil:
+    """With an absolute time."""
+    cdef i64 at = o.expire - c.argv
+    restate_named(c, c.argc, b"")
+    restate_words(c, 1, at - 1)
+    effect_word(c, b"PXAT")
+    effect_int(c, o.expire_ms)
+    restate_words(c, at + 1, c.argc)
+    effect_end(c)
+
+
 cdef void cmd_msetex(Ctx* c) noexcept nogil:
     cdef Options o
     cdef i64 count, end
@@ -590,6 +653,8 @@ cdef void cmd_msetex(Ctx* c) noexcept nogil:
     done = (not o.flags & (OPT_NX | OPT_XX) or none_or_all(c, 2, end, (o.flags & OPT_XX) != 0))
     if done:
         set_pairs(c, 2, end, o.expire_ms, o.flags & OPT_KEEPTTL)
+        if effects_wanted() and o.expire != NULL and not o.flags & OPT_PXAT:
+            restate_msetex(c, &o)
     reply_int(c.out, done)
 
 

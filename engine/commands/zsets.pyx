@@ -6,6 +6,7 @@ from engine.blocking cimport block_on, timeout_arg, WAIT_NULL_ARRAY, WAIT_ZSET
 from engine.command cimport Arg, Ctx, arg_is, ctx_random, register
 from engine.commands.keys cimport ScanArgs, out_append, parse_cursor, scan_args
 from engine.doubles cimport read_double
+from engine.effects cimport effects_wanted
 from engine.events cimport *
 from engine.glob cimport glob_match
 from engine.keyspace cimport *
@@ -13,6 +14,7 @@ from engine.members cimport MemberWalk, cell_item, cell_key, item_score, members
 from engine.multikey cimport row_keynum
 from engine.numbers cimport parse_i64
 from engine.reply cimport *
+from engine.restate cimport *
 from engine.store cimport *
 from engine.zset cimport *
 
@@ -404,12 +406,18 @@ cdef bint pop_first(Ctx* c, i64 first, i64 n, bint max_, i64 count) noexcept nog
             reply_array(c.out, 3)
             reply_bulk(c.out, k.ptr, k.len)
             pop(c, &k, e, max_, 1, False)
+            if effects_wanted():
+                restate_key(c, &k, b"ZPOPMAX" if max_ else b"ZPOPMIN")
         else:
             have = <i64>z_len(&z)
             reply_array(c.out, 2)
             reply_bulk(c.out, k.ptr, k.len)
-            reply_array(c.out, count if count < have else have)
+            if count > have:
+                count = have
+            reply_array(c.out, count)
             pop(c, &k, e, max_, count, True)
+            if effects_wanted():
+                restate_count(c, &k, b"ZPOPMAX" if max_ else b"ZPOPMIN", count)
         return True
     return False
 

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, strlen
 from engine.defs cimport *
 from engine.command cimport *
 from engine.conf cimport conf
-from engine.effects cimport call, effects_commit
+from engine.effects cimport call, effect_own, effects_commit
 from engine.events cimport watch_key, watch_failed, unwatch_all, Watch
 from engine.keyspace cimport key_init, evict_if_needed
 from engine.multikey cimport PartSet, parts_clear, parts_add, parts_lock, parts_unlock
@@ -170,6 +170,7 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
     x.no_block = False
     x.held = False
     effects_commit(x)
+    effect_own(x)                      # EXEC itself is not among them
     parts_unlock(&parts)
     x.argv = argv
     x.argc = argc

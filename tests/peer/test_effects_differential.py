@@ -5,6 +5,7 @@ and ids made from the clock may differ by TOLERANCE_MS; SELECT is compared as th
 that are drawn at random are compared by their number (test_spop).
 """
 
+import itertools
 import os
 import random
 import time
@@ -21,6 +22,7 @@ CLOCK_MS = 3_600_000                   # a time or id so near to now comes from 
 COMMANDS = int(os.environ.get("SLOTRING_TEST_COMMANDS", "3000"))
 LOG_WAIT_S = 10.0
 MARK = b"#mark"
+MARKS = itertools.count(1)
 # what a step may begin with
 WAITING = "waiting"                    # the first command waits, of another client; then the second is given
 SLEEP = "sleep"
@@ -134,7 +136,7 @@ class Pair:
             replies = ["", ""]
         else:
             replies = self.call(*step)
-        self.mark += 1
+        self.mark = next(MARKS)
         self.call("SET", MARK, self.mark)
         return replies
 
@@ -418,7 +420,7 @@ BLPOP nokey l 0
 brpop l 0
 BLMOVE l l2 left RIGHT 0
 BRPOPLPUSH l l2 0
-BLMPOP 0 2 nokey l LEFT COUNT 10
+BLMPOP 0 2 nokey l2 LEFT COUNT 10
 BLMPOP 0.001 2 nokey l LEFT COUNT 10
 BLPOP nokey 0.001
 DEL l l2

@@ -1,4 +1,4 @@
-# Data as the plain commands that make it again: what Valkey's BGREWRITEAOF writes without an RDB preamble, word for word.
+# Data as the plain commands that make it again: word for word what BGREWRITEAOF writes without an RDB preamble.
 from engine.defs cimport *
 from engine.rdbio cimport RdbOut
 from engine.store cimport Entry, Table

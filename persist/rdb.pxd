@@ -35,7 +35,7 @@ cdef struct RdbFile:
 
 ctypedef void (*save_fn)(RdbOut* o, Entry* e, i64 now_ms) noexcept nogil
 
-cdef u64 crc64_join(u64 a, u64 b, u64 n) noexcept nogil        # the CRC64 of two texts from theirs; the second has n bytes
+cdef u64 crc64_join(u64 a, u64 b, u64 n) noexcept nogil  # the CRC64 of two texts from theirs; the second has n bytes
 cdef void save_emptied() noexcept nogil        # FLUSHALL, everything held: saves if that is due
 cdef bint rdb_open(RdbFile* f, const char* path, bint checksum) noexcept nogil
 cdef bint rdb_write(RdbFile* f, const char* p, size_t n) noexcept nogil

@@ -8,7 +8,7 @@ from engine import store
 from engine.commands import keys
 from net import appendonly, bridge, log, saving
 from net.config import config
-from persist import aof, aof_check, incr_index, snapshot
+from persist import aof, aof_check, extents, incr_index, snapshot
 from persist.aof_check import Loaded, Outcome
 from persist.manifest import Manifest, Part
 
@@ -41,6 +41,18 @@ def check_index(part: Part) -> None:
             except incr_index.Damage as damage:
                 _fail(f"Bad file format reading the append only file {part.name}: {damage}. Restore it from a backup; "
                       f"or remove {part.name}{appendonly.INDEX} to load it without the check of sums.")
+
+
+def check_base(part: Part) -> None:
+    """Where a base has an index, each of its extents has the sum that it was written with."""
+    path = appendonly.place(part.name)
+    try:
+        index = extents.read_index(path + appendonly.INDEX)
+        if index is not None:
+            extents.verify(path, index)
+    except extents.Damage as damage:
+        _fail(f"Bad file format reading the append only file {part.name}: {damage}. Restore it from a backup; or remove "
+              f"{part.name}{appendonly.INDEX} to load it without the check of sums.")
 
 
 def mend_index(path: str, index_fd: int) -> None:
@@ -127,8 +139,7 @@ def load_all(manifest: Manifest) -> bool:
         return False
     for number, part in enumerate(parts, 1):
         start_s = time.monotonic()
-        if part.kind != b"b":
-            check_index(part)
+        (check_base if part.kind == b"b" else check_index)(part)
         _load(part, number == len(parts))
         kind = "base" if part.kind == b"b" else "incr"
         log.notice(f"DB loaded from {kind} file {part.name}: {time.monotonic() - start_s:.3f} seconds")

@@ -9,7 +9,7 @@ from errno import ENOENT
 from engine import store
 from net import bridge, cron, log, saving, shutdown
 from net.config import ConfigError, config
-from persist import aof, snapshot
+from persist import aof, commands_out, snapshot
 from persist.manifest import Manifest, ManifestError, Part, parse
 
 OFF, ON, WAIT_REWRITE = "off", "on", "wait_rewrite"   # WAIT_REWRITE: switched on, the first base is being written
@@ -349,6 +349,13 @@ def start_rewrite() -> bool:
     return True
 
 
+def _begin_base(is_rdb: bool, held: bool) -> None:
+    """Fix the moment that a base shows. held: every partition is."""
+    functions = saving.state.functions if is_rdb else commands_out.functions(saving.state.functions)
+    snapshot.begin(config.get_value("cluster-enabled"), functions, store.used_exact(),
+                   config.get_value("rdb-key-save-delay"), held, not is_rdb, is_rdb, True)
+
+
 def _cut(child: Rewrite) -> None:
     """The moment of the rewrite. With the AOF off (a rewrite by hand) no increment is made."""
     old = state.fd, state.index_fd
@@ -374,8 +381,7 @@ def _cut(child: Rewrite) -> None:
             use_policy()
         if error:
             raise OSError(error, os.strerror(error))
-        snapshot.begin(config.get_value("cluster-enabled"), saving.state.functions, store.used_exact(),
-                       config.get_value("rdb-key-save-delay"), True, True, child.is_rdb)
+        _begin_base(child.is_rdb, held=True)
     finally:
         store.let_go()
     if state.mode != OFF:
@@ -478,8 +484,7 @@ def _first_base() -> None:
     base = state.manifest.next_base(stem(), config.get_value("aof-use-rdb-preamble"))
     log.notice(f"Creating AOF base file {base.name} on server start")
     temporary = f"temp-rewriteaof-{os.getpid()}.aof"
-    snapshot.begin(config.get_value("cluster-enabled"), saving.state.functions, store.used_exact(), 0, False, True,
-                   config.get_value("aof-use-rdb-preamble"))
+    _begin_base(config.get_value("aof-use-rdb-preamble"), held=False)
     error = snapshot.run(temporary.encode(), config.get_value("rdbchecksum"))[0]
     if error:
         raise OSError(error, os.strerror(error))

@@ -72,7 +72,7 @@ class Background:
             self.ended.set()
 
     def _write(self, temporary: str) -> None:
-        number, stopped, made = snapshot.run(temporary.encode(), config.get_value("rdbchecksum"))
+        number, stopped, made, _ = snapshot.run(temporary.encode(), config.get_value("rdbchecksum"))
         if number:
             say_write_error(number, made, temporary)
             remove(temporary)

@@ -33,13 +33,21 @@ cdef struct RdbFile:
     u64 bytes
     u64 pushed                     # bytes whose way to the disk has been begun
 
+ctypedef void (*save_fn)(RdbOut* o, Entry* e, i64 now_ms) noexcept nogil
+
+cdef u64 crc64_join(u64 a, u64 b, u64 n) noexcept nogil  # the CRC64 of two texts from theirs; the second has n bytes
 cdef void save_emptied() noexcept nogil        # FLUSHALL, everything held: saves if that is due
 cdef bint rdb_open(RdbFile* f, const char* path, bint checksum) noexcept nogil
 cdef bint rdb_write(RdbFile* f, const char* p, size_t n) noexcept nogil
+# as rdb_write of a piece whose CRC64 is known; *at: where in the file it is
+cdef bint rdb_write_summed(RdbFile* f, const char* p, size_t n, u64 crc, u64* at) noexcept nogil
 cdef void rdb_push(RdbFile* f) noexcept nogil                  # what is written goes on its way to the disk
 cdef bint rdb_finish(RdbFile* f) noexcept nogil                # end, checksum, fsync, close
+cdef bint rdb_close(RdbFile* f) noexcept nogil                 # fsync, close: a file that is no RDB file
 cdef void rdb_drop(RdbFile* f) noexcept nogil
-cdef void save_head(RdbOut* o, i64 used_bytes, const char* functions, size_t functions_len) noexcept nogil
+cdef void save_head(RdbOut* o, i64 used_bytes, const char* functions, size_t functions_len,
+                    bint aof_base) noexcept nogil
 cdef void save_db_head(RdbOut* o, u32 db, u64 keys, u64 expires) noexcept nogil
 cdef void save_slot_info(RdbOut* o, Table* t) noexcept nogil
+cdef u64 walk_table(RdbOut* o, Table* t, i64 now_ms, save_fn fn) noexcept nogil
 cdef u64 save_table(RdbOut* o, Table* t, i64 now_ms) noexcept nogil

@@ -38,6 +38,42 @@ cdef char version[16]              # of the server that the files name
 version[0] = 0
 
 
+cdef u64 powers[64]                # [k]: x to the 8 * 2^k, modulo the CRC's polynomial
+
+
+# ---- CRC64 of parts
+
+cdef u64 times(u64 a, u64 b) noexcept nogil:
+    """The product of two polynomials modulo the CRC's, bits in its order: the highest bit stands for 1."""
+    cdef u64 product = 0
+    while a:
+        if a >> 63:
+            product ^= b
+        a <<= 1
+        b = (b >> 1) ^ (<u64>0x95ac9329ac4bc9b5 & (<u64>0 - (b & 1)))
+    return product
+
+
+cdef void make_powers() noexcept nogil:
+    cdef int k
+    powers[0] = <u64>1 << 55           # x to the 8
+    for k in range(1, 64):
+        powers[k] = times(powers[k - 1], powers[k - 1])
+
+
+cdef u64 crc64_join(u64 a, u64 b, u64 n) noexcept nogil:
+    cdef int k = 0
+    while n and a:
+        if n & 1:
+            a = times(a, powers[k])
+        n >>= 1
+        k += 1
+    return a ^ b
+
+
+make_powers()
+
+
 # ---- the file
 
 cdef bint rdb_open(RdbFile* f, const char* path, bint checksum) noexcept nogil:
@@ -80,6 +116,19 @@ cdef bint rdb_write(RdbFile* f, const char* p, size_t n) noexcept nogil:
     return good
 
 
+cdef bint rdb_write_summed(RdbFile* f, const char* p, size_t n, u64 crc, u64* at) noexcept nogil:
+    cdef bint good
+    lock(&f.lock)
+    at[0] = f.bytes
+    good = f.error == 0
+    if good and n:
+        f.crc = crc64_join(f.crc, crc, n)
+        good = write_all(f, p, n)
+        f.bytes += n
+    unlock(&f.lock)
+    return good
+
+
 cdef void rdb_push(RdbFile* f) noexcept nogil:
     """Begin to bring what is written to the disk, or fsync has all of it to do. It may take its time: without the
     file's lock, on one thread."""
@@ -94,8 +143,13 @@ cdef bint rdb_finish(RdbFile* f) noexcept nogil:
     cdef u8 end = OP_EOF
     cdef u64 crc
     rdb_write(f, <char*>&end, 1)
-    crc = f.crc
-    if f.error == 0 and write_all(f, <char*>&crc, 8) and fsync(f.fd):
+    crc = f.crc if f.checksum else 0
+    rdb_write(f, <char*>&crc, 8)
+    return rdb_close(f)
+
+
+cdef bint rdb_close(RdbFile* f) noexcept nogil:
+    if f.error == 0 and fsync(f.fd):
         f.error = errno
     if c_close(f.fd) and f.error == 0:
         f.error = errno
@@ -129,14 +183,15 @@ cdef void put_aux_int(RdbOut* o, const char* name, i64 v) noexcept nogil:
     rdb_out_int(o, v)
 
 
-cdef void save_head(RdbOut* o, i64 used_bytes, const char* functions, size_t functions_len) noexcept nogil:
+cdef void save_head(RdbOut* o, i64 used_bytes, const char* functions, size_t functions_len,
+                    bint aof_base) noexcept nogil:
     """Magic, AUX fields and the function libraries that were loaded, as they were."""
     rdb_out_bytes(o, MAGIC, strlen(MAGIC))
     put_aux(o, b"valkey-ver", version)
     put_aux_int(o, b"redis-bits", 64)
     put_aux_int(o, b"ctime", wall_us() // 1000000)
     put_aux_int(o, b"used-mem", used_bytes)
-    put_aux_int(o, b"aof-base", 0)
+    put_aux_int(o, b"aof-base", aof_base)
     rdb_out_bytes(o, functions, functions_len)
 
 
@@ -190,6 +245,10 @@ cdef void bucket_ahead(Bucket* b) noexcept nogil:
 
 
 cdef u64 save_table(RdbOut* o, Table* t, i64 now_ms) noexcept nogil:
+    return walk_table(o, t, now_ms, save_entry)
+
+
+cdef u64 walk_table(RdbOut* o, Table* t, i64 now_ms, save_fn fn) noexcept nogil:
     """All keys of a slot's table; returns how many. Its partition is held."""
     cdef u32 i, bits
     cdef Bucket* b
@@ -201,7 +260,7 @@ cdef u64 save_table(RdbOut* o, Table* t, i64 now_ms) noexcept nogil:
         while True:
             bits = b.bits & (0x3F if b.bits & BUCKET_CHAINED else 0x7F)
             while bits:
-                save_entry(o, cell_entry(b.cells[ctz32(bits)]), now_ms)
+                fn(o, cell_entry(b.cells[ctz32(bits)]), now_ms)
                 bits &= bits - 1
             if not b.bits & BUCKET_CHAINED:
                 break
@@ -246,7 +305,7 @@ cdef int save_held(const char* path, bint checksum, bint slots, const char* func
     o.p = NULL
     o.len = o.cap = 0
     o.compress = conf.rdb_compression
-    save_head(&o, used_bytes, functions, functions_len)
+    save_head(&o, used_bytes, functions, functions_len, False)
     save_dbs(f, &o, slots, delay_us)
     rdb_out_free(&o)
     return f.error

@@ -1,21 +1,27 @@
 # slotring: data plane
-"""BGSAVE without a fork: the data as it was at one moment, written while commands go on.
+"""BGSAVE without a fork: the data as it was at one moment, written while commands go on. So is the base of an AOF.
 
 `begin` fixes the moment while it holds every partition. From then on a slot is written by whoever comes first: the
 saver (`run`), which takes the slots in order, or a command that is about to change it (engine/snapshot.pxd). What
 commands write is left in side buffers that the saver takes; when it is behind, they write to the file themselves, so
 that the buffers stay small. Each piece of the file begins by naming its database.
 
+The file is RDB or plain commands (commands_out.pxd). With an index (extents.pyx) each slot begins by naming its
+database; where it is in the file is noted when the piece that it is in is written.
+
 The longest pause that a client sees is the time to serialise one slot: a 16384th of the keys, or a large value."""
-from libc.stdlib cimport abort, free, malloc
+from libc.stdlib cimport abort, calloc, free, malloc
 from libc.string cimport memset
 from engine.conf cimport conf
 from engine.defs cimport *
+from engine.effects cimport effects_log
 from engine.hashing cimport SLOTS
 from engine.lock cimport lock, unlock
 from engine.rdbio cimport *
 from engine.snapshot cimport hook_emptied, hook_preimage, hook_preimage_all
 from engine.store cimport *
+from persist.commands_out cimport *
+from persist.extents cimport *
 from persist.rdb cimport *
 
 cdef extern from "<unistd.h>" nogil:
@@ -29,15 +35,25 @@ cdef enum:
     REST_US = 200
     NAP_US = 1000                  # rdb-key-save-delay: how often it is looked whether the save goes on
 
+cdef struct Piece:                 # of the file
+    RdbOut out
+    i64 db                         # the database that it has named last; -1: none
+    u32 first                      # with an index: its slots, linked by Extent.next; SLOTS: none
+    u32 last
+
 cdef struct Side:
     Side* next
-    RdbOut out
+    Piece piece
 
 cdef struct Snapshot:
     RdbFile file
-    RdbOut out                     # the saver's
-    i64 out_db                     # database that the saver's piece has named last; -1: none
+    Piece piece                    # the saver's
+    Extent* rows                   # of all slots; NULL: no index is wanted
+    u64 head_crc
+    u64 head_bytes
+    int index_error                # errno of writing the index
     u32 stop                       # it is not wanted any more
+    bint commands                  # not RDB
     bint slots                     # cluster mode: say what each slot has
     bint compress
     i64 now_ms
@@ -55,29 +71,89 @@ cdef struct Snapshot:
 cdef Snapshot s
 
 
-cdef void out_init(RdbOut* o) noexcept nogil:
-    o.p = NULL
-    o.len = o.cap = 0
-    o.compress = s.compress
+cdef void piece_clear(Piece* p) noexcept nogil:
+    """Nothing is in it (any more); its memory stays."""
+    p.out.len = 0
+    p.db = -1
+    p.first = p.last = SLOTS
 
 
-cdef u64 put_slot(RdbOut* o, u32 slot, i64* db) noexcept nogil:
-    """A slot in all databases; *db: the one that the piece has named last. Returns how many keys."""
+cdef void piece_init(Piece* p) noexcept nogil:
+    p.out.p = NULL
+    p.out.cap = 0
+    p.out.compress = s.compress
+    piece_clear(p)
+
+
+cdef void name_db(RdbOut* o, u32 db) noexcept nogil:
+    if s.commands:
+        commands_select(o, db)
+    else:
+        rdb_out_byte(o, OP_SELECTDB)
+        rdb_out_length(o, db)
+
+
+cdef void note_extent(Piece* p, u32 slot, size_t start, u64 keys) noexcept nogil:
+    """For the index: a slot's place in its piece."""
+    cdef Extent* x = &s.rows[slot]
+    x.offset = start
+    x.len = p.out.len - start
+    x.keys = <u32>keys
+    x.next = SLOTS
+    if p.last == SLOTS:
+        p.first = slot
+    else:
+        s.rows[p.last].next = slot
+    p.last = slot
+
+
+cdef u64 put_slot(Piece* p, u32 slot) noexcept nogil:
+    """A slot in all databases. Returns how many keys."""
     cdef u32 i
     cdef Table* t
     cdef u64 n = 0
+    cdef RdbOut* o = &p.out
+    cdef size_t start = o.len
+    if s.rows != NULL:
+        p.db = -1
     for i in range(store.ndbs):
         t = store.dbs[i].slots[slot]
-        if t == NULL:
+        if t == NULL or t.count == 0:
             continue
-        if db[0] != i:
-            rdb_out_byte(o, OP_SELECTDB)
-            rdb_out_length(o, i)
-            db[0] = i
-        if s.slots:
-            save_slot_info(o, t)
-        n += save_table(o, t, s.now_ms)
+        if p.db != i:
+            name_db(o, i)
+            p.db = i
+        if s.commands:
+            n += commands_table(o, t)
+        else:
+            if s.slots:
+                save_slot_info(o, t)
+            n += save_table(o, t, s.now_ms)
+    if n and s.rows != NULL:
+        note_extent(p, slot, start, n)
     return n
+
+
+cdef void write_piece(Piece* p) noexcept nogil:
+    """Append a piece to the file; with an index: note where its slots are now, and their sums. On any thread."""
+    cdef u64 crc, at
+    cdef u32 slot
+    cdef Extent* x
+    if s.rows == NULL:
+        rdb_write(&s.file, p.out.p, p.out.len)
+        return
+    crc = crc64(0, p.out.p, p.out.len if p.first == SLOTS else s.rows[p.first].offset)
+    slot = p.first
+    while slot != SLOTS:
+        x = &s.rows[slot]
+        x.crc = crc64(0, p.out.p + x.offset, x.len)
+        crc = crc64_join(crc, x.crc, x.len)
+        slot = x.next
+    rdb_write_summed(&s.file, p.out.p, p.out.len, crc, &at)
+    slot = p.first
+    while slot != SLOTS:
+        s.rows[slot].offset += at
+        slot = s.rows[slot].next
 
 
 # ---- before a change
@@ -86,21 +162,21 @@ cdef Side* new_side() noexcept nogil:
     cdef Side* side = <Side*>malloc(sizeof(Side))
     if side == NULL:
         abort()
-    out_init(&side.out)
+    piece_init(&side.piece)
     return side
 
 
 cdef void give(Side* side) noexcept nogil:
     """Leave a piece for the saver; where it is behind, write it here."""
     if s.side_bytes > s.side_max and s.opened:
-        rdb_write(&s.file, side.out.p, side.out.len)
-        rdb_out_free(&side.out)
+        write_piece(&side.piece)
+        rdb_out_free(&side.piece.out)
         free(side)
         return
     lock(&s.side_lock)
     side.next = s.side
     s.side = side
-    s.side_bytes += side.out.cap
+    s.side_bytes += side.piece.out.cap
     if s.side_bytes > s.side_peak:
         s.side_peak = s.side_bytes
     unlock(&s.side_lock)
@@ -109,15 +185,14 @@ cdef void give(Side* side) noexcept nogil:
 cdef void preimage(u32 slot) noexcept nogil:
     """Write a slot before a command changes it; its partition is held."""
     cdef Side* side
-    cdef i64 db = -1
     cdef u64 n
     if s.done[slot]:
         return
     s.done[slot] = 1
     side = new_side()
-    n = put_slot(&side.out, slot, &db)
+    n = put_slot(&side.piece, slot)
     if n == 0 or s.stop:
-        rdb_out_free(&side.out)
+        rdb_out_free(&side.piece.out)
         free(side)
         return
     atomic_add64(&s.keys, n, RELAXED)
@@ -128,7 +203,6 @@ cdef void preimage_rest() noexcept nogil:
     """Write all that is left, since databases are about to change places or to be emptied; everything is held."""
     cdef Side* side = new_side()
     cdef u32 slot
-    cdef i64 db = -1
     cdef u64 n = 0
     for slot in range(SLOTS):
         if s.stop:
@@ -136,11 +210,10 @@ cdef void preimage_rest() noexcept nogil:
         if s.done[slot]:
             continue
         s.done[slot] = 1
-        n += put_slot(&side.out, slot, &db)
-        if side.out.len >= PIECE_BYTES:
+        n += put_slot(&side.piece, slot)
+        if side.piece.out.len >= PIECE_BYTES:
             give(side)
             side = new_side()
-            db = -1
     give(side)
     atomic_add64(&s.keys, n, RELAXED)
 
@@ -169,17 +242,16 @@ cdef void write_side() noexcept nogil:
     while side != NULL:
         following = side.next
         if not s.stop and s.opened:
-            rdb_write(&s.file, side.out.p, side.out.len)
-        rdb_out_free(&side.out)
+            write_piece(&side.piece)
+        rdb_out_free(&side.piece.out)
         free(side)
         side = following
 
 
 cdef void flush_out() noexcept nogil:
-    rdb_write(&s.file, s.out.p, s.out.len)
+    write_piece(&s.piece)
     rdb_push(&s.file)
-    s.out.len = 0
-    s.out_db = -1
+    piece_clear(&s.piece)
 
 
 cdef u64 save_slot(u32 slot) noexcept nogil:
@@ -189,10 +261,10 @@ cdef u64 save_slot(u32 slot) noexcept nogil:
     lock(&p.lock)
     if not s.done[slot]:
         s.done[slot] = 1
-        n = put_slot(&s.out, slot, &s.out_db)
+        n = put_slot(&s.piece, slot)
     unlock(&p.lock)
     atomic_add64(&s.keys, n, RELAXED)
-    if s.out.len >= PIECE_BYTES:
+    if s.piece.out.len >= PIECE_BYTES:
         flush_out()
     return n
 
@@ -231,50 +303,103 @@ cdef void wait_for_all() noexcept nogil:
         unlock(&store.parts[i].lock)
 
 
-def begin(bint slots, bytes functions, i64 used_bytes, i64 delay_us, bint held=False, bint aof=False, bint rdb=True) -> None:
-    """Fix the moment: from now on what is about to change is kept. `run` follows. One snapshot at a time."""
+cdef void reset(i64 used_bytes, i64 delay_us) noexcept nogil:
+    s.stop = 0
+    s.compress = conf.rdb_compression
+    s.now_ms = wall_us() // 1000
+    s.delay_us = delay_us
+    s.keys = s.keys_total = 0
+    s.side_lock = 0
+    s.side_bytes = s.side_peak = 0
+    s.side_max = <u64>(used_bytes // SIDE_SHARE)
+    if s.side_max < SIDE_MAX:
+        s.side_max = SIDE_MAX
+    s.side = NULL
+    s.opened = False
+    s.rows = NULL
+    s.index_error = 0
+    memset(s.done, 0, SLOTS)
+    piece_init(&s.piece)
+
+
+cdef void fix_moment() noexcept nogil:
+    """Everything is held."""
+    cdef u32 db
+    for db in range(store.ndbs):
+        if store_count(db):
+            if not s.commands:
+                save_db_head(&s.piece.out, db, store_count(db), store_expires(db))
+            s.keys_total += store_count(db)
+    conf.snapshot = 1
+
+
+def begin(bint slots, bytes functions, i64 used_bytes, i64 delay_us, bint held=False, bint commands=False,
+          bint aof_base=False, bint index=False) -> None:
+    """Fix the moment: from now on what is about to change is kept. `run` follows. One snapshot at a time.
+
+    held: the caller has every partition (store.hold_all) and lets go of them. commands: not RDB but commands, after
+    `functions`, which are commands too (commands_out.functions). aof_base: an RDB file that says that it is one.
+    index: `run` will write one."""
     cdef const char* text = functions
     cdef size_t n = len(functions)
-    cdef u32 db
     with nogil:
-        s.stop = 0
+        reset(used_bytes, delay_us)
         s.slots = slots
-        s.compress = conf.rdb_compression
-        s.now_ms = wall_us() // 1000
-        s.delay_us = delay_us
-        s.keys = s.keys_total = 0
-        s.side_lock = 0
-        s.side_bytes = s.side_peak = 0
-        s.side_max = <u64>(used_bytes // SIDE_SHARE)
-        if s.side_max < SIDE_MAX:
-            s.side_max = SIDE_MAX
-        s.side = NULL
-        s.opened = False
-        memset(s.done, 0, SLOTS)
-        out_init(&s.out)
-        s.out_db = -1
-        save_head(&s.out, used_bytes, text, n)
+        s.commands = commands
+        if index:
+            s.rows = <Extent*>calloc(SLOTS, sizeof(Extent))
+            if s.rows == NULL:
+                abort()
+        if commands:
+            rdb_out_bytes(&s.piece.out, text, n)
+        else:
+            save_head(&s.piece.out, used_bytes, text, n, aof_base)
         if not held:
             lock_all()
-        for db in range(store.ndbs):
-            if store_count(db):
-                save_db_head(&s.out, db, store_count(db), store_expires(db))
-                s.keys_total += store_count(db)
-        conf.snapshot = 1
+        fix_moment()
         if not held:
             unlock_all()
 
 
-def run(bytes path, bint checksum) -> tuple:
-    """Write it all to a new file: (errno or 0, was it stopped, was the file made). It is finished and closed."""
-    cdef bint stopped, made
+cdef void write_slots() noexcept nogil:
+    """The file is open."""
+    s.head_bytes = s.piece.out.len
+    if s.rows != NULL:
+        s.head_crc = crc64(0, s.piece.out.p, s.piece.out.len)
+    flush_out()                        # the head, before any command can write to the file
+    s.opened = True
+    save_slots()
+
+
+cdef void finish(const char* index) noexcept nogil:
+    """All pieces are there: the end of the file, then the index."""
+    cdef IndexHead h
+    flush_out()
+    if s.commands:
+        rdb_close(&s.file)
+    else:
+        rdb_finish(&s.file)
+    if s.file.error or s.rows == NULL:
+        return
+    h.form = FORM_COMMANDS if s.commands else FORM_RDB
+    h.base_bytes = s.file.bytes
+    h.head_bytes = s.head_bytes
+    h.head_crc = s.head_crc
+    s.index_error = index_write(index, s.rows, &h)
+
+
+def run(bytes path, bint checksum, bytes index_path=b"") -> tuple:
+    """Write it all to a new file: (errno or 0, was it stopped, was the file made, was the index written). The file is
+    finished, on the disk and closed; then so is the index, at index_path or, where that is empty, at path + ".idx". An
+    index that could not be written is removed: figures()["index_error"] says why. checksum: of an RDB file."""
+    cdef bint stopped, made, indexed
     cdef const char* name = path
+    cdef bytes beside = index_path or path + b".idx"
+    cdef const char* index = beside
     with nogil:
         made = rdb_open(&s.file, name, checksum)
         if made:
-            flush_out()                # the head, before any command can write to the file
-            s.opened = True
-            save_slots()
+            write_slots()
         if s.file.error or s.stop:
             s.stop = 1
             conf.snapshot = 0
@@ -285,10 +410,39 @@ def run(bytes path, bint checksum) -> tuple:
         if stopped:
             rdb_drop(&s.file)
         else:
-            flush_out()
-            rdb_finish(&s.file)
-        rdb_out_free(&s.out)
-    return s.file.error, bool(stopped), bool(made)
+            finish(index)
+        indexed = s.rows != NULL and not stopped and s.file.error == 0 and s.index_error == 0
+        rdb_out_free(&s.piece.out)
+        free(s.rows)
+        s.rows = NULL
+    return s.file.error, bool(stopped), bool(made), bool(indexed)
+
+
+def slot_payload(int slot, bint held=False) -> tuple:
+    """(a slot's keys in all databases as commands, the end of the effects log at that moment). held: the caller has the
+    slot's partition, or all."""
+    cdef RdbOut o
+    cdef Table* t
+    cdef u64 tail
+    cdef u32 i
+    if not 0 <= slot < SLOTS:
+        raise ValueError("no such slot")
+    o.p = NULL
+    o.len = o.cap = 0
+    with nogil:
+        if not held:
+            lock(&part_of(slot).lock)
+        for i in range(store.ndbs):
+            t = store.dbs[i].slots[slot]
+            if t != NULL and t.count:
+                commands_select(&o, i)
+                commands_table(&o, t)
+        tail = atomic_load64(&effects_log.tail, ACQUIRE)
+        if not held:
+            unlock(&part_of(slot).lock)
+    found = o.p[:o.len] if o.len else b""
+    rdb_out_free(&o)
+    return found, tail
 
 
 def rest() -> None:
@@ -303,8 +457,9 @@ def stop() -> None:
 
 
 def figures() -> dict:
-    """Keys written and to be written, bytes of side buffers at their most, bytes of the file."""
-    return {"keys": s.keys, "keys_total": s.keys_total, "side_peak": s.side_peak, "bytes": s.file.bytes}
+    """Keys written and to be written, bytes of side buffers at their most, bytes of the file, errno of the index."""
+    return {"keys": s.keys, "keys_total": s.keys_total, "side_peak": s.side_peak, "bytes": s.file.bytes,
+            "index_error": s.index_error}
 
 
 hook_preimage = preimage

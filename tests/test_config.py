@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.quoting import format_memory, parse_memory, quote, split_args
 from net import log, reply
 from net.config import Config, ConfigError, ConfigFileError, parse_args
-from engine.quoting import format_memory, parse_memory, quote, split_args
 from net.settings import ACCEPTED_ONLY
 from net.special import cpu_list
 

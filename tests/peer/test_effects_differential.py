@@ -698,7 +698,8 @@ def test_active_expiry(pair):
         at = [number for number, (_, words) in enumerate(log) if words[0] == b"HSET"][0]
         found.append(log[at + 1:])
     ours, theirs = found
-    key = lambda log: sorted((words for _, words in log if words[0] in (b"HDEL", b"UNLINK", b"DEL")), key=repr)
+    def key(log):
+        return sorted((words for _, words in log if words[0] in (b"HDEL", b"UNLINK", b"DEL")), key=repr)
     assert key(ours) == key(theirs), f"\n{show(ours)}\n  Valkey's\n{show(theirs)}"
     assert same_log(sorted(ours, key=repr), sorted(theirs, key=repr)), f"\n{show(ours)}\n  Valkey's\n{show(theirs)}"
 

@@ -244,6 +244,25 @@ def test_the_index_under_load(base_server, own_server, form):
         assert sum(row.keys for row in rows) == reader.dbsize()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_commands_write_to_the_file_themselves(base_server, form):
+    """SWAPDB writes all that is left, more than the side buffers may hold."""
+    source = base_server(form, "--rdb-key-save-delay", "200", "--rdbcompression", "no")
+    with source.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", 30000, "filler", 700)
+        client.bgsave()
+        time.sleep(0.2)
+        client.swapdb(0, 1)
+        wait_saved(client)
+        assert client.dbsize() == 0
+    path, index = source.folder / "dump.rdb", extents.read_index(source.folder / "base.idx")
+    assert index is not None and index.base_bytes > 20_000_000
+    extents.verify(path, index)
+    assert sum(row.keys for row in index.rows()) == 30000
+    select = {"rdb": b"\xfe\x00", "commands": encode("SELECT", 0)}[form]
+    assert all(extents.extent_payload(path, index, row.slot).startswith(select) for row in index.rows()[::500])
+
+
 def test_one_slot(base_server):
     """A slot's commands from memory and from the disk are the same, and about no other slot."""
     source = base_server("commands")

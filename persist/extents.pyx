@@ -226,10 +226,10 @@ class Index:
 
     def row(self, slot: int) -> Place | None:
         """A slot's place; None: it has no keys."""
-        at = bisect_left(range(self.count), slot, key=lambda i: self._row(i).slot)
-        if at == self.count or self._row(at).slot != slot:
-            return None
-        return self._row(at)
+        at = bisect_left(range(self.count), slot,
+                         key=lambda i: unpack_from("<I", self.raw, _HEAD_BYTES + i * _ROW_BYTES)[0])
+        found = self._row(at) if at < self.count else None
+        return found if found is not None and found.slot == slot else None
 
 
 def read_index(path) -> Index | None:
@@ -268,6 +268,11 @@ def extent_payload(base_path, index: Index, slot: int) -> bytes:
     if checksum(data) != row.checksum:
         raise Damage(base_path, slot, row.offset, row.length, _REASONS[BAD_SUM])
     return data
+
+
+def as_rdb(bytes payload) -> bytes:
+    """An extent of an RDB base as an RDB file of its own, without a checksum: for rdb_load, by a memfd."""
+    return b"VALKEY080" + payload + bytes([OP_EOF]) + bytes(8)
 
 
 def verify(base_path, index: Index) -> None:

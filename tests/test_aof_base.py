@@ -1,7 +1,9 @@
 """The base of an AOF: the snapshot as commands or as RDB, its index, one slot of it alone."""
 
+import os
 import pickle
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,18 +11,17 @@ from pathlib import Path
 import pytest
 from engine.hashing import slot_of
 from rdbdata import digest, fill
-from resp import Parser, Raw
-from servers import Server
+from resp import Parser, Raw, encode
+from servers import ROOT, Server
 from test_snapshot import Writers, check, prepare, wait_saved
 
-from persist import extents
+from persist import commands_out, extents
 
 pytestmark = pytest.mark.usefixtures("slotring_only")
 OPTIONS = ("--enable-debug-command", "yes", "--enable-protected-configs", "yes", "--io-threads", "2")
 SERVER_OPTIONS = list(OPTIONS)
 DRIVER = str(Path(__file__).with_name("base_server.py"))
 FORMS = ("commands", "rdb")
-MAGIC = b"VALKEY080"
 FOREVER_MS = 4_000_000_000_000
 
 
@@ -211,7 +212,7 @@ def test_an_extent_of_rdb_alone(base_server, client, server):
         path, index = saved(source, filled)
     for row in index.rows()[::40]:
         (server.folder / "dump.rdb").write_bytes(
-            MAGIC + extents.extent_payload(path, index, row.slot) + b"\xff" + bytes(8))
+            extents.as_rdb(extents.extent_payload(path, index, row.slot)))
         client.execute_command("DEBUG", "RELOAD", "NOSAVE")
         keys = [key for db in (0, 5) for key in (client.select(db), client.keys())[1]]
         client.select(0)
@@ -241,6 +242,25 @@ def test_the_index_under_load(base_server, own_server, form):
             replay(path.read_bytes(), other.port)
         check(reader)
         assert sum(row.keys for row in rows) == reader.dbsize()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_commands_write_to_the_file_themselves(base_server, form):
+    """SWAPDB writes all that is left, more than the side buffers may hold."""
+    source = base_server(form, "--rdb-key-save-delay", "200", "--rdbcompression", "no")
+    with source.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", 30000, "filler", 700)
+        client.bgsave()
+        time.sleep(0.2)
+        client.swapdb(0, 1)
+        wait_saved(client)
+        assert client.dbsize() == 0
+    path, index = source.folder / "dump.rdb", extents.read_index(source.folder / "base.idx")
+    assert index is not None and index.base_bytes > 20_000_000
+    extents.verify(path, index)
+    assert sum(row.keys for row in index.rows()) == 30000
+    select = {"rdb": b"\xfe\x00", "commands": encode("SELECT", 0)}[form]
+    assert all(extents.extent_payload(path, index, row.slot).startswith(select) for row in index.rows()[::500])
 
 
 def test_one_slot(base_server):
@@ -322,3 +342,50 @@ def test_an_empty_store(base_server, form):
         path, index = saved(source, client)
     assert index.rows() == [] and path.stat().st_size == index.base_bytes
     extents.verify(path, index)
+
+
+def test_what_has_expired_goes_out_and_comes_back_gone(client, server):
+    """A loader or the target of a slot reads times that have passed."""
+    client.set("k", "v")
+    replay(b"".join(encode(*words) for words in (
+        ("HSETEX", "h", "PXAT", 1, "FIELDS", 1, "f", "v"), ("PEXPIREAT", "h", FOREVER_MS),
+        ("HMSET", "h2", "f", "v"), ("HSETEX", "h2", "PXAT", 1, "FIELDS", 1, "g", "v"),
+        ("PEXPIREAT", "k", 1))), server.port)
+    assert client.keys() == [b"h2"] and client.hkeys("h2") == [b"f"]
+
+
+def test_functions_as_commands():
+    code = b"#!lua name=lib\nserver.register_function('f', function() return 1 end)"
+    short = b"\xf5" + bytes([len(b"#!x")]) + b"#!x"
+    long = b"\xf5" + bytes([0x40, len(code)]) + code
+    assert commands(commands_out.functions(short + long)) == [[b"FUNCTION", b"LOAD", b"#!x"],
+                                                              [b"FUNCTION", b"LOAD", code]]
+    assert commands_out.functions(b"") == b"" and commands_out.functions(b"\xf5\x05ab") == b""
+
+
+IN_PROCESS = """
+import os, sys
+from engine import store
+from persist import extents, snapshot
+store.create(16, 16)
+for path, beside, expected in ((b"one", b"", True), (b"two", b"absent/two.idx", False), (b"absent/three", b"", False)):
+    snapshot.begin(False, b"#TS:1\\r\\n", 0, 0, commands=True, index=True)
+    number, stopped, made, indexed = snapshot.run(path, True, beside)
+    assert indexed == expected, (path, number, stopped, made, indexed)
+    assert (number, made) == ((0, True) if path != b"absent/three" else (2, False))
+    assert snapshot.figures()["index_error"] == (2 if path == b"two" else 0)
+index = extents.read_index("one.idx")
+assert index.head_bytes == index.base_bytes == 7
+extents.verify("one", index)
+assert sorted(os.listdir()) == ["one", "one.idx", "two"]
+assert snapshot.slot_payload(16383) == (b"", 0)
+store.hold_all()
+assert snapshot.slot_payload(0, held=True) == (b"", 0)
+store.let_go()
+"""
+
+
+def test_an_index_that_cannot_be_written(tmp_path):
+    """The base is there, and what is said of the index is true."""
+    subprocess.run([sys.executable, "-X", "gil=0", "-B", "-c", IN_PROCESS], cwd=tmp_path, check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})

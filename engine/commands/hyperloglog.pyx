@@ -201,9 +201,8 @@ cdef void cmd_pfmerge(Ctx* c) noexcept nogil:
         hll_create(c, &c.key)
     entry_set_enc(c.key.entry, ENC_RAW)
     if dense:
-        if not make_dense(c, &c.key):
-            error_corrupt(c)
-            return
+        if hll_of(&c.key)[4] != HLL_DENSE:
+            hll_resize(c, &c.key, HLL_DENSE_BYTES, 0)[4] = HLL_DENSE
         hll_pack(hll_of(&c.key), registers)
     else:
         for i in range(HLL_REGISTERS):

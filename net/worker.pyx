@@ -569,7 +569,7 @@ cdef bint barred(Worker* w, Command* cmd) noexcept nogil:
     """What memory or the disk does not allow: True, and the reply is written."""
     if conf.refuse_writes and (cmd.flags & F_WRITE or (cmd.name_len == 4 and not memcmp(cmd.name, b"ping", 4))):
         reply_error(w.ctx.out, MISCONF)
-    elif conf.maxmemory and cmd.flags & F_DENYOOM and evict_if_needed(&w.ctx) < 0:
+    elif conf.maxmemory and evict_if_needed(&w.ctx) < 0 and cmd.flags & F_DENYOOM:
         reply_error(w.ctx.out, b"OOM command not allowed when used memory > 'maxmemory'.")
     else:
         return False
@@ -611,6 +611,12 @@ cdef bint runs_now(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     w.stats[cmd.id].rejected += 1
     txn_fail(c)
     return False
+
+
+cdef void show_monitors(Worker* w, Conn* c, Command* cmd) noexcept nogil:
+    """After the command, as Valkey does: RESET does not show itself to the monitor that it ends."""
+    if not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
+        hook_event(w, c, cmd, w.ctx.argv, w.ctx.argc, EVENT_MONITOR, 0)
 
 
 cdef void note_duration(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, u64 cycles,
@@ -676,8 +682,6 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     if unlikely(c.flags & C_MULTI or c.session.flags & (S_PUBSUB | S_TRACKING)) and not runs_now(w, c, b):
         clock[0] = rdtsc()
         return
-    if unlikely(conf.monitors) and not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
-        hook_event(w, c, cmd, x.argv, x.argc, EVENT_MONITOR, 0)
     if unlikely(conf.maxmemory | conf.refuse_writes) and barred(w, cmd):
         clock[0] = rdtsc()
         return
@@ -700,6 +704,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             if cmd.first:
                 key_init(x, &x.key, &x.argv[cmd.first])
             run_locked(x, cmd)
+        if unlikely(conf.monitors):
+            show_monitors(w, c, cmd)
         if unlikely(c.session.blocked != NULL):
             conn_blocked(w, c)             # it counts when it has run
             pushes_flush(w)
@@ -710,6 +716,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         if unlikely(cmd.flags & F_CONTAINER and b.argc > 1):
             clock[0] = rdtsc()             # its subcommand does not exist: nothing was called
             return
+        if unlikely(conf.monitors):
+            show_monitors(w, c, cmd)
     now = rdtsc()
     w.stats[cmd.id].calls += 1
     w.stats[cmd.id].cycles += now - clock[0]

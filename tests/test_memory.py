@@ -176,6 +176,22 @@ def test_noeviction_refuses_writes_only(client, server, limited):
     assert client.info("stats")["evicted_keys"] == 0
 
 
+def test_any_command_evicts(client, server, limited):
+    """Over maxmemory it is not only commands that take memory that make room."""
+    with server.raw() as raw:
+        assert load(server, 20_000) == []
+        limited("noeviction", 0)
+        client.config_set("maxmemory", used(client) - MB)
+        raw.call("DEBUG", "PAUSE-CRON", "1")
+        try:
+            raw.call("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+            for _ in range(100):
+                assert raw.call("PING") == b"PONG"
+            assert client.dbsize() < 20_000
+        finally:
+            raw.call("DEBUG", "PAUSE-CRON", "0")
+
+
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
 def test_allkeys_policies_keep_the_limit(client, server, limited, policy):
     evicted = client.info("stats")["evicted_keys"]

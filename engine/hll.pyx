@@ -180,28 +180,41 @@ cdef inline bint skip_chunk(const u8* p, u32 index, u32* first) noexcept nogil:
     return True
 
 
-cdef const u8* find_op(const u8* p, const u8* end, u32 index, u32* first, const u8** before) noexcept nogil:
-    """The opcode that stands for a register, NULL: the opcodes are corrupt. *first: its first register; *before: the
-    opcode before it, or NULL."""
-    cdef u32 span
-    before[0] = NULL
-    first[0] = 0
-    while end - p >= CHUNK and skip_chunk(p, index, first):
-        p += CHUNK
-        before[0] = p - 1
-    while p < end:
-        if is_long(p[0]) and end - p < 2:
-            return NULL
-        span = span_of(p)
-        if index < first[0] + span:
-            return p
-        before[0] = p
-        p += 2 if is_long(p[0]) else 1
-        first[0] += span
-        if end - p >= CHUNK and skip_chunk(p, index, first):
-            p += CHUNK
-            before[0] = p - 1
-    return NULL
+cdef struct Found:             # an opcode; offsets into the string, 0: there is none
+    u32 at
+    u32 first                  # its first register
+    u32 before                 # the opcode before it,
+    u32 before_first
+    u32 prior                  # and the one before that
+
+
+cdef bint find_op(const u8* h, size_t n, u32 index, HllPlace* start, Found* f) noexcept nogil:
+    """The opcode that stands for a register, from a place on; False: the opcodes are corrupt."""
+    cdef u32 at = start.at, try_at = at, span
+    f.first = start.first
+    f.before = start.before
+    f.before_first = f.prior = 0
+    while at < n:
+        if at >= try_at and n - at >= CHUNK:
+            if skip_chunk(h + at, index, &f.first):
+                at += CHUNK
+                f.before = at - 1
+                f.before_first = f.first - span_of(h + f.before)
+                f.prior = at - 2
+                continue
+            try_at = at + CHUNK // 2        # whatever stopped it stays in the way for a while
+        if is_long(h[at]) and n - at < 2:
+            return False
+        span = span_of(h + at)
+        if index < f.first + span:
+            f.at = at
+            return True
+        f.prior = f.before
+        f.before = at
+        f.before_first = f.first
+        at += 2 if is_long(h[at]) else 1
+        f.first += span
+    return False
 
 
 cdef size_t split_op(u8* out, const u8* p, u32 first, u32 index, int value) noexcept nogil:
@@ -248,22 +261,23 @@ cdef size_t join_ops(u8* p, u8* end) noexcept nogil:
     return end - stop
 
 
-cdef int hll_sparse_set(u8* h, size_t* len_, size_t room, size_t limit, u32 index, int value) noexcept nogil:
+cdef int hll_sparse_set(u8* h, size_t* len_, size_t room, size_t limit, u32 index, int value,
+                        HllPlace* place) noexcept nogil:
     cdef u8[8] fresh
-    cdef u32 first
-    cdef const u8* before
+    cdef Found f
     cdef u8* end = h + len_[0]
     cdef u8* p
     cdef size_t n, old
     if value > HLL_RUN_MAX:
         return ADD_TO_DENSE
-    p = <u8*>find_op(h + HLL_HEAD, end, index, &first, &before)
-    if p == NULL:
+    if not find_op(h, len_[0], index, place, &f):
         return ADD_CORRUPT
+    p = h + f.at
+    place.at, place.first, place.before = f.at, f.first, f.before
     if is_value(p[0]) and value_of(p[0]) >= value:
         return ADD_SAME
     old = 2 if is_long(p[0]) else 1
-    n = split_op(fresh, p, first, index, value)
+    n = split_op(fresh, p, f.first, index, value)
     if n > old:
         if len_[0] + n - old > limit:
             return ADD_TO_DENSE
@@ -273,9 +287,12 @@ cdef int hll_sparse_set(u8* h, size_t* len_, size_t room, size_t limit, u32 inde
     memcpy(p, fresh, n)
     end += n
     end -= old
-    p = <u8*>before if before != NULL else h + HLL_HEAD
-    len_[0] = end - h - join_ops(p, end)
+    len_[0] = end - h - join_ops(h + (f.before if f.before else HLL_HEAD), end)
     hll_forget(h)
+    if f.before and (f.prior or f.before == HLL_HEAD):     # where opcodes were joined, and what came before
+        place.at, place.first, place.before = f.before, f.before_first, f.prior
+    else:
+        hll_place_start(place)
     return ADD_CHANGED
 
 

@@ -206,13 +206,13 @@ def test_allkeys_policies_keep_the_limit(client, server, limited, policy):
 
 @pytest.mark.parametrize("how", ["lru", "lfu", "random", "ttl"])
 def test_volatile_policies_spare_keys_without_expiry(client, server, limited, how):
-    assert load(server, 10_000) == []
-    maximum = limited(f"volatile-{how}", 8 * MB)
-    assert load(server, 100_000, first=10_000, extra=("EX", "10000")) == []
+    assert load(server, 5_000) == []
+    maximum = limited(f"volatile-{how}", 4 * MB)
+    assert load(server, 50_000, first=5_000, extra=("EX", "10000")) == []
     assert used(client) <= maximum + MB
-    assert alive(client, 0, 10_000) == 10_000
-    assert client.dbsize() < 110_000
-    errors = load(server, 100_000, first=200_000)  # once the volatile keys are gone, nothing can go
+    assert alive(client, 0, 5_000) == 5_000
+    assert client.dbsize() < 55_000
+    errors = load(server, 50_000, first=200_000)  # once the volatile keys are gone, nothing can go
     assert set(errors) == {OOM}
 
 

@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from servers import Server, is_slotring  # noqa: E402
 
-
 hypothesis.settings.register_profile(
     "slotring", deadline=None, max_examples=int(os.environ.get("SLOTRING_TEST_EXAMPLES", "100")))
 hypothesis.settings.load_profile("slotring")

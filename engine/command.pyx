@@ -20,6 +20,8 @@ VALUE_GROUPS = ("list", "set", "sorted-set", "sorted_set", "hash", "stream", "ge
 rows = {}
 handlers = []      # by id: the Python callable of a control-plane command, or None
 
+cdef u8 is_sub[COMMANDS_MAX]           # by id: a subcommand, which its whole name ("config|get") does not reach
+
 
 cdef u32 name_hash(const char* name, size_t n, u32 h) noexcept nogil:
     cdef size_t i
@@ -81,7 +83,7 @@ cdef Command* command_find(const char* name, size_t n, const char* sub, size_t s
     while command_places[at]:
         c = &commands[command_places[at] - 1]
         if sub == NULL:
-            if c.name_len == n and same_word(name, c.name, n):
+            if c.name_len == n and not is_sub[c.id] and same_word(name, c.name, n):
                 return c
         elif (c.name_len == n + 1 + sub_n and c.name[n] == c'|' and same_word(name, c.name, n)
               and same_word(sub, c.name + n + 1, sub_n)):
@@ -124,6 +126,7 @@ cdef object register(str name, int arity, str flags, tuple keys, cmd_fn fn, dict
             c.flags |= <u64>FLAG_NAMES[word]
             words.append(word)
     head, _, tail = name.partition("|")
+    is_sub[id_] = bool(tail)
     if tail and head in rows:
         commands[rows[head]["id"]].flags |= F_CONTAINER
     h = name_hash(raw, len(head), 2166136261)

@@ -43,7 +43,7 @@ cdef bint effects_open() noexcept nogil:
 
 
 cdef u64 effects_whole() noexcept nogil:
-    """The end of what is written without a gap. The tail is read first: who has taken a range before that has said so."""
+    """The end of what is written without a gap. The tail is read first: who took a range before that has said so."""
     cdef u64 end = atomic_load64(&effects_log.tail, SEQ_CST), at
     cdef u32 i
     for i in range(LOG_WRITERS):

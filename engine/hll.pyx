@@ -5,6 +5,45 @@ from libc.math cimport INFINITY, llround, pow, sqrt
 from libc.string cimport memcpy, memmove, memset
 from engine.defs cimport *
 
+cdef extern from * nogil:
+    """
+    /* Runs of 32 registers, four in each word of a vector: GCC's vectors, since no loop of scalars becomes this. */
+    typedef unsigned char slotring_bytes __attribute__((vector_size(32)));
+    typedef signed char slotring_signed __attribute__((vector_size(32)));
+    typedef unsigned int slotring_words __attribute__((vector_size(32)));
+
+    /* The larger of 32 registers and of the 32 that are packed in p[4 .. 27]; reads p[0 .. 31]. */
+    static inline void slotring_merge_run(unsigned char* registers, const unsigned char* p) {
+        const slotring_bytes spread = {4, 5, 6, 6, 7, 8, 9, 9, 10, 11, 12, 12, 13, 14, 15, 15,
+                                       16, 17, 18, 18, 19, 20, 21, 21, 22, 23, 24, 24, 25, 26, 27, 27};
+        slotring_bytes packed, old, larger;
+        slotring_words w;
+        memcpy(&packed, p, 32);
+        memcpy(&old, registers, 32);
+        w = (slotring_words)__builtin_shuffle(packed, spread);
+        w = (w & 0x3f) | (w << 2 & 0x3f00) | (w << 4 & 0x3f0000) | (w << 6 & 0x3f000000);
+        packed = (slotring_bytes)w;
+        larger = (slotring_bytes)((slotring_signed)old > (slotring_signed)packed);
+        old = (old & larger) | (packed & ~larger);
+        memcpy(registers, &old, 32);
+    }
+
+    /* 32 registers to 24 bytes; writes 28. */
+    static inline void slotring_pack_run(unsigned char* p, const unsigned char* registers) {
+        const slotring_bytes squeeze = {0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 15, 15, 15,
+                                        16, 17, 18, 20, 21, 22, 24, 25, 26, 28, 29, 30, 31, 31, 31, 31};
+        slotring_bytes packed;
+        slotring_words w;
+        memcpy(&w, registers, 32);
+        w = (w & 0x3f) | (w >> 2 & 0xfc0) | (w >> 4 & 0x3f000) | (w >> 6 & 0xfc0000);
+        packed = __builtin_shuffle((slotring_bytes)w, squeeze);
+        memcpy(p, &packed, 16);
+        memcpy(p + 12, (const char*)&packed + 16, 16);
+    }
+    """
+    void merge_run "slotring_merge_run"(u8*, const u8*)
+    void pack_run "slotring_pack_run"(u8*, const u8*)
+
 cdef enum:
     INDEX_BITS = 14
     VALUE_MAX = 64 - INDEX_BITS + 1
@@ -12,7 +51,10 @@ cdef enum:
     ZERO_RUN_MAX = 64              # of a one-byte opcode
     SAME_RUN_MAX = 4
     CHUNK = 32                     # opcodes looked at together
-    LANE = 64                      # registers unpacked together
+    RUN = 32                       # registers packed and unpacked together
+    RUN_BYTES = 24                 # what they are packed to
+    RUN_BEFORE = 4                 # bytes read, and not used, before those 24
+    RUN_READ = 32                  # bytes read in all
 
 cdef double ALPHA = 0.721347520444481703680        # 0.5 / ln 2
 cdef u64 MULTIPLIER = 0xc6a4a7935bd1e995
@@ -64,56 +106,26 @@ cdef int hll_dense_set(u8* h, u32 index, int value) noexcept nogil:
     return ADD_CHANGED
 
 
-cdef inline void unpack_lane(u64* lane, const u8* p, bint last) noexcept nogil:
-    """64 registers of 6 bits to bytes. last: nothing may be read behind them."""
-    cdef u64 w
-    cdef int i
-    for i in range(8):
-        memcpy(&lane[i], p + 6 * i - (2 if last and i == 7 else 0), 8)
-    if last:
-        lane[7] >>= 16
-    for i in range(8):
-        w = lane[i]
-        w = (w & <u64>0xFFFFFF) | (w & <u64>0xFFFFFF000000) << 8
-        w = (w & <u64>0x00000FFF00000FFF) | (w & <u64>0x00FFF00000FFF000) << 4
-        lane[i] = (w & <u64>0x003F003F003F003F) | (w & <u64>0x0FC00FC00FC00FC0) << 2
-
-
 cdef void merge_dense(u8* registers, const u8* h) noexcept nogil:
-    """Bytes below 128 are compared eight at a time: a borrow from the top bit says that b is larger."""
-    cdef u64 lane[8]
-    cdef u64 old[8]
-    cdef u64 top = <u64>0x8080808080808080, larger
-    cdef u32 i, lanes
-    for lanes in range(HLL_REGISTERS // LANE):
-        unpack_lane(lane, h + HLL_HEAD + lanes * (LANE // 4 * 3), lanes == HLL_REGISTERS // LANE - 1)
-        memcpy(old, registers + lanes * LANE, LANE)
-        for i in range(8):
-            larger = ((old[i] | top) - lane[i]) & top
-            larger -= larger >> 7
-            lane[i] = (old[i] & larger) | (lane[i] & ~larger)
-        memcpy(registers + lanes * LANE, lane, LANE)
+    cdef u8 last[RUN_READ]             # the last run: nothing may be read behind it
+    cdef u32 i
+    h += HLL_HEAD
+    for i in range(HLL_REGISTERS // RUN - 1):
+        merge_run(registers + i * RUN, h + i * RUN_BYTES - RUN_BEFORE)
+    i = HLL_REGISTERS // RUN - 1
+    memcpy(last + RUN_BEFORE, h + i * RUN_BYTES, RUN_BYTES)
+    merge_run(registers + i * RUN, last)
 
 
 cdef void hll_pack(u8* h, const u8* registers) noexcept nogil:
-    cdef u64 lane[8]
-    cdef u64 out[3]
-    cdef u64 w
-    cdef u8* p = h + HLL_HEAD
-    cdef u32 i, lanes
-    for lanes in range(HLL_REGISTERS // LANE):
-        memcpy(lane, registers + lanes * LANE, LANE)
-        for i in range(8):
-            w = lane[i] & <u64>0x3F3F3F3F3F3F3F3F
-            w = (w & <u64>0x003F003F003F003F) | (w & <u64>0x3F003F003F003F00) >> 2
-            w = (w & <u64>0x00000FFF00000FFF) | (w & <u64>0x0FFF00000FFF0000) >> 4
-            lane[i] = (w & <u64>0xFFFFFF) | (w & <u64>0x00FFFFFF00000000) >> 8
-        for i in range(2):                     # four times 48 bits are three words
-            out[0] = lane[4 * i] | lane[4 * i + 1] << 48
-            out[1] = lane[4 * i + 1] >> 16 | lane[4 * i + 2] << 32
-            out[2] = lane[4 * i + 2] >> 32 | lane[4 * i + 3] << 16
-            memcpy(p, out, 24)
-            p += 24
+    cdef u8 last[RUN_READ]
+    cdef u32 i
+    h += HLL_HEAD
+    for i in range(HLL_REGISTERS // RUN - 1):
+        pack_run(h + i * RUN_BYTES, registers + i * RUN)
+    i = HLL_REGISTERS // RUN - 1
+    pack_run(last, registers + i * RUN)
+    memcpy(h + i * RUN_BYTES, last, RUN_BYTES)
 
 
 # ---- sparse
@@ -168,28 +180,41 @@ cdef inline bint skip_chunk(const u8* p, u32 index, u32* first) noexcept nogil:
     return True
 
 
-cdef const u8* find_op(const u8* p, const u8* end, u32 index, u32* first, const u8** before) noexcept nogil:
-    """The opcode that stands for a register, NULL: the opcodes are corrupt. *first: its first register; *before: the
-    opcode before it, or NULL."""
-    cdef u32 span
-    before[0] = NULL
-    first[0] = 0
-    while end - p >= CHUNK and skip_chunk(p, index, first):
-        p += CHUNK
-        before[0] = p - 1
-    while p < end:
-        if is_long(p[0]) and end - p < 2:
-            return NULL
-        span = span_of(p)
-        if index < first[0] + span:
-            return p
-        before[0] = p
-        p += 2 if is_long(p[0]) else 1
-        first[0] += span
-        if end - p >= CHUNK and skip_chunk(p, index, first):
-            p += CHUNK
-            before[0] = p - 1
-    return NULL
+cdef struct Found:             # an opcode; offsets into the string, 0: there is none
+    u32 at
+    u32 first                  # its first register
+    u32 before                 # the opcode before it,
+    u32 before_first
+    u32 prior                  # and the one before that
+
+
+cdef bint find_op(const u8* h, size_t n, u32 index, HllPlace* start, Found* f) noexcept nogil:
+    """The opcode that stands for a register, from a place on; False: the opcodes are corrupt."""
+    cdef u32 at = start.at, try_at = at, span
+    f.first = start.first
+    f.before = start.before
+    f.before_first = f.prior = 0
+    while at < n:
+        if at >= try_at and n - at >= CHUNK:
+            if skip_chunk(h + at, index, &f.first):
+                at += CHUNK
+                f.before = at - 1
+                f.before_first = f.first - span_of(h + f.before)
+                f.prior = at - 2
+                continue
+            try_at = at + CHUNK // 2        # whatever stopped it stays in the way for a while
+        if is_long(h[at]) and n - at < 2:
+            return False
+        span = span_of(h + at)
+        if index < f.first + span:
+            f.at = at
+            return True
+        f.prior = f.before
+        f.before = at
+        f.before_first = f.first
+        at += 2 if is_long(h[at]) else 1
+        f.first += span
+    return False
 
 
 cdef size_t split_op(u8* out, const u8* p, u32 first, u32 index, int value) noexcept nogil:
@@ -236,22 +261,23 @@ cdef size_t join_ops(u8* p, u8* end) noexcept nogil:
     return end - stop
 
 
-cdef int hll_sparse_set(u8* h, size_t* len_, size_t room, size_t limit, u32 index, int value) noexcept nogil:
+cdef int hll_sparse_set(u8* h, size_t* len_, size_t room, size_t limit, u32 index, int value,
+                        HllPlace* place) noexcept nogil:
     cdef u8[8] fresh
-    cdef u32 first
-    cdef const u8* before
+    cdef Found f
     cdef u8* end = h + len_[0]
     cdef u8* p
     cdef size_t n, old
     if value > HLL_RUN_MAX:
         return ADD_TO_DENSE
-    p = <u8*>find_op(h + HLL_HEAD, end, index, &first, &before)
-    if p == NULL:
+    if not find_op(h, len_[0], index, place, &f):
         return ADD_CORRUPT
+    p = h + f.at
+    place.at, place.first, place.before = f.at, f.first, f.before
     if is_value(p[0]) and value_of(p[0]) >= value:
         return ADD_SAME
     old = 2 if is_long(p[0]) else 1
-    n = split_op(fresh, p, first, index, value)
+    n = split_op(fresh, p, f.first, index, value)
     if n > old:
         if len_[0] + n - old > limit:
             return ADD_TO_DENSE
@@ -261,9 +287,12 @@ cdef int hll_sparse_set(u8* h, size_t* len_, size_t room, size_t limit, u32 inde
     memcpy(p, fresh, n)
     end += n
     end -= old
-    p = <u8*>before if before != NULL else h + HLL_HEAD
-    len_[0] = end - h - join_ops(p, end)
+    len_[0] = end - h - join_ops(h + (f.before if f.before else HLL_HEAD), end)
     hll_forget(h)
+    if f.before and (f.prior or f.before == HLL_HEAD):     # where opcodes were joined, and what came before
+        place.at, place.first, place.before = f.before, f.before_first, f.prior
+    else:
+        hll_place_start(place)
     return ADD_CHANGED
 
 

@@ -51,8 +51,8 @@ def check_base(part: Part) -> None:
         if index is not None:
             extents.verify(path, index)
     except extents.Damage as damage:
-        _fail(f"Bad file format reading the append only file {part.name}: {damage}. Restore it from a backup; or remove "
-              f"{part.name}{appendonly.INDEX} to load it without the check of sums.")
+        _fail(f"Bad file format reading the append only file {part.name}: {damage}. Restore it from a backup; or "
+              f"remove {part.name}{appendonly.INDEX} to load it without the check of sums.")
 
 
 def mend_index(path: str, index_fd: int) -> None:

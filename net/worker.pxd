@@ -1,7 +1,6 @@
 # What a ring (uring.pyx, epoll.pyx) may ask of a worker, and the hooks by which the control plane is reached.
 from engine.defs cimport *
 from engine.command cimport Arg, Command, Ctx
-from engine.reply cimport OutBuf
 from net.conn cimport Worker, Conn, Message
 
 ctypedef void (*python_hook)(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil
@@ -23,7 +22,6 @@ cdef event_hook hook_event
 cdef double cycles_per_us
 cdef u32 total_conns
 
-cdef void say_misconf(OutBuf* o, const char* before) noexcept nogil
 cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil
 cdef void note_duration(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, u64 cycles,
                         u64 reply_bytes) noexcept nogil

@@ -5,7 +5,7 @@ A batch of up to BATCH_MAX commands is parsed, then hashed and prefetched in sta
 (uring.pyx or epoll.pyx) calls conn_data, conn_sent, conn_eof and, once a turn, worker_flush.
 """
 from libc.stdlib cimport malloc, calloc, realloc, free, abort
-from libc.string cimport memcmp, memcpy, memmove, memset, strerror, strlen
+from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from engine.defs cimport *
 from engine.lock cimport lock, unlock, try_lock
 from engine.reply cimport *
@@ -25,6 +25,7 @@ from net.txn cimport txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
 from net.pubsub cimport pubsub_leave, pushes_flush, on_published
 from net.tracking cimport tracking_broadcast, tracking_command, tracking_end, tracking_read, on_tracking
+from net.refusals cimport say_misconf, say_unknown, subscriber_may
 from net.resp cimport parse, parser_free, parser_wants
 
 cdef extern from "<unistd.h>" nogil:
@@ -54,11 +55,6 @@ cdef enum:
     TICK_US = 100000
 
 cdef const char* EXEC_ABORTED = b"EXECABORT Transaction discarded because of:"
-cdef const char* MISCONF = (
-    b"MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
-    b"may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
-    b"snapshotting fails (stop-writes-on-bgsave-error option). Please check the Valkey logs for details about the RDB "
-    b"error.")
 cdef u64 next_client_id = 0
 cdef u32 text_lock = 0
 hook_python = NULL
@@ -521,22 +517,6 @@ cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil:
         call(c, cmd)
 
 
-cdef void unknown_command(Worker* w, Conn* c, Arg* argv, i64 argc) noexcept nogil:
-    cdef char text[512]
-    cdef int n, room
-    cdef i64 i
-    n = snprintf(text, 400, b"ERR unknown command '%.*s', with args beginning with: ",
-                 <int>(argv[0].len if argv[0].len < 128 else 128), argv[0].ptr)
-    i = 1
-    room = 128
-    while i < argc and room > 0:
-        n += snprintf(text + n, 160, b"'%.*s' ",
-                      <int>(argv[i].len if argv[i].len < <size_t>room else room), argv[i].ptr)
-        room -= <int>(argv[i].len if argv[i].len < <size_t>room else room) + 3
-        i += 1
-    reply_error_len(w.ctx.out, text, n)
-
-
 cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     """The checks that are off the usual way; True if the command must not run (the reply is written)."""
     cdef char text[160]
@@ -546,7 +526,7 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     if not c.flags & C_AUTH and not (cmd != NULL and cmd.flags & F_NO_AUTH):
         reply_error(w.ctx.out, b"NOAUTH Authentication required.")
     elif cmd == NULL:
-        unknown_command(w, c, &w.args[b.argi], b.argc)
+        say_unknown(w.ctx.out, &w.args[b.argi], b.argc)
     elif (cmd.arity > 0 and b.argc != cmd.arity) or b.argc < -cmd.arity:
         kind = b"ERR"
         exec_ = c.txn != NULL and cmd.name_len == 4 and not memcmp(cmd.name, b"exec", 4)
@@ -566,33 +546,12 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     return True
 
 
-cdef bint subscriber_may(Command* cmd) noexcept nogil:
-    """May a connection that has subscriptions and speaks RESP2 run this?"""
-    cdef const char** words = [b"ping", b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe",
-                               b"sunsubscribe", b"quit", b"reset"]
-    cdef int i
-    for i in range(9):
-        if cmd.name_len == strlen(words[i]) and not memcmp(cmd.name, words[i], cmd.name_len):
-            return True
-    return False
-
-
-cdef void say_misconf(OutBuf* o, const char* before) noexcept nogil:
-    """The error of a write that the state of the disk forbids, after a prefix."""
-    cdef char text[640]
-    if conf.refuse_writes:
-        snprintf(text, 640, b"%s%s", before, MISCONF)
-    else:
-        snprintf(text, 640, b"%sMISCONF Errors writing to the AOF file: %s", before, strerror(<int>conf.aof_errno))
-    reply_error(o, text)
-
-
 cdef bint barred(Worker* w, Command* cmd) noexcept nogil:
     """What memory or the disk does not allow: True, and the reply is written."""
     if (conf.refuse_writes | conf.aof_errno) and (
             cmd.flags & F_WRITE or (cmd.name_len == 4 and not memcmp(cmd.name, b"ping", 4))):
         say_misconf(w.ctx.out, b"")
-    elif conf.maxmemory and cmd.flags & F_DENYOOM and evict_if_needed(&w.ctx) < 0:
+    elif conf.maxmemory and evict_if_needed(&w.ctx) < 0 and cmd.flags & F_DENYOOM:
         reply_error(w.ctx.out, b"OOM command not allowed when used memory > 'maxmemory'.")
     else:
         return False
@@ -634,6 +593,12 @@ cdef bint runs_now(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     w.stats[cmd.id].rejected += 1
     txn_fail(c)
     return False
+
+
+cdef void show_monitors(Worker* w, Conn* c, Command* cmd) noexcept nogil:
+    """After the command, as Valkey does: RESET does not show itself to the monitor that it ends."""
+    if not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
+        hook_event(w, c, cmd, w.ctx.argv, w.ctx.argc, EVENT_MONITOR, 0)
 
 
 cdef void note_duration(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, u64 cycles,
@@ -699,8 +664,6 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     if unlikely(c.flags & C_MULTI or c.session.flags & (S_PUBSUB | S_TRACKING)) and not runs_now(w, c, b):
         clock[0] = rdtsc()
         return
-    if unlikely(conf.monitors) and not cmd.flags & (F_SKIP_MONITOR | F_ADMIN):
-        hook_event(w, c, cmd, x.argv, x.argc, EVENT_MONITOR, 0)
     if unlikely(conf.maxmemory | conf.refuse_writes | conf.aof_errno) and barred(w, cmd):
         clock[0] = rdtsc()
         return
@@ -723,6 +686,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             if cmd.first:
                 key_init(x, &x.key, &x.argv[cmd.first])
             run_locked(x, cmd)
+        if unlikely(conf.monitors):
+            show_monitors(w, c, cmd)
         if unlikely(c.session.blocked != NULL):
             conn_blocked(w, c)             # it counts when it has run
             pushes_flush(w)
@@ -733,6 +698,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         if unlikely(cmd.flags & F_CONTAINER and b.argc > 1):
             clock[0] = rdtsc()             # its subcommand does not exist: nothing was called
             return
+        if unlikely(conf.monitors):
+            show_monitors(w, c, cmd)
     now = rdtsc()
     w.stats[cmd.id].calls += 1
     w.stats[cmd.id].cycles += now - clock[0]

@@ -19,8 +19,8 @@ class Account:
 
 
 class Load:
-    """Runs until the server is gone, or `over`. Each client counts in a key of its own (one command, a pipeline, a transaction
-    over two keys in different slots), so that what is there afterwards can be told from what was acknowledged."""
+    """Runs until the server is gone, or `over`. Each client counts in a key of its own (one command, a pipeline, a
+    transaction over two keys of different slots), so that what is there can be told from what was acknowledged."""
 
     def __init__(self, server, seed: int):
         self.server = server

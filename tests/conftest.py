@@ -1,4 +1,5 @@
-"""Fixtures of the tests: `server`, `client`, `valkey`. What the environment may say: servers.py.
+"""Fixtures of the tests: `server`, `client`, `valkey`. What the environment may say: servers.py, and
+SLOTRING_TEST_EXAMPLES, how many examples each property is tried with (100).
 
 A test module may say what its server is started with:
     SERVER_OPTIONS = ["--io-threads", "2"]
@@ -10,11 +11,16 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from servers import Server, is_slotring  # noqa: E402
+
+hypothesis.settings.register_profile(
+    "slotring", deadline=None, max_examples=int(os.environ.get("SLOTRING_TEST_EXAMPLES", "100")))
+hypothesis.settings.load_profile("slotring")
 
 
 def _engines() -> list[str]:

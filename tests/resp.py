@@ -38,96 +38,109 @@ def encode(*args: bytes | str | int | float) -> bytes:
     return b"".join(parts)
 
 
+AGGREGATES = {ord("*"): list, ord("~"): Set, ord(">"): Push, ord("%"): dict, ord("|"): None}
+WITH_BULK = frozenset(b"$=!")
+
+
 class Parser:
-    """Bytes in, replies out."""
+    """Bytes in, replies out. What it has read of a reply it keeps, so that long ones are read once."""
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._data = b""
         self._at = 0
+        self._more: list[bytes] = []  # what came since, joined when it can be enough
+        self._more_bytes = 0
+        self._needed = 0  # bytes of _data that the bulk string on its way ends with
+        self._open: list[tuple[int, list, int]] = []  # aggregates on their way: kind, items, how many there will be
 
     def feed(self, data: bytes) -> None:
         """Takes what came."""
-        if self._at > 1 << 20:
-            del self._data[: self._at]
-            self._at = 0
-        self._data += data
+        self._more.append(data)
+        self._more_bytes += len(data)
 
     @property
     def pending(self) -> bytes:
-        """What came and was not yet part of a whole reply."""
-        return bytes(self._data[self._at :])
+        """What came and was not yet read."""
+        return b"".join([self._data[self._at :], *self._more])
 
     def next(self) -> object:
         """The next reply, or NOTHING."""
-        try:
-            value, self._at = self._value(self._at)
-        except IndexError:
-            return NOTHING
-        return value
+        if self._more and len(self._data) + self._more_bytes >= self._needed:
+            self._data = self.pending
+            self._at = self._needed = self._more_bytes = 0
+            self._more = []
+        while (value := self._value()) is not NOTHING:
+            while self._open:
+                kind, items, count = self._open[-1]
+                items.append(value)
+                if len(items) < count:
+                    break
+                self._open.pop()
+                if kind == ord("|"):  # attributes come before the reply that they describe
+                    break
+                value = self._whole(kind, items)
+            else:
+                return value
+        return NOTHING
 
-    def _line(self, at: int) -> tuple[bytes, int]:
-        end = self._data.find(b"\r\n", at)
-        if end < 0:
-            raise IndexError
-        return bytes(self._data[at:end]), end + 2
+    @staticmethod
+    def _whole(kind: int, items: list) -> object:
+        if kind == ord("%"):
+            return dict(zip(items[::2], items[1::2], strict=True))
+        return items if kind == ord("*") else AGGREGATES[kind](items)
 
-    def _items(self, count: int, at: int) -> tuple[list, int]:
-        items = []
-        for _ in range(count):
-            value, at = self._value(at)
-            items.append(value)
-        return items, at
+    def _value(self) -> object:
+        """The next value that is not an aggregate of something; heads of those are noted on the way."""
+        data = self._data
+        while True:
+            at = self._at
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                return NOTHING
+            kind = data[at]
+            if kind in WITH_BULK:
+                return self._bulk(kind, int(data[at + 1 : end]), end + 2)
+            self._at = end + 2
+            if kind not in AGGREGATES:
+                return self._simple(kind, data[at + 1 : end])
+            count = int(data[at + 1 : end])
+            if count < 0:
+                return None
+            if count:
+                self._open.append((kind, [], 2 * count if kind in b"%|" else count))
+            elif kind != ord("|"):
+                return self._whole(kind, [])
 
-    def _bulk(self, line: bytes, at: int) -> tuple[bytes | None, int]:
-        size = int(line[1:])
+    def _bulk(self, kind: int, size: int, at: int) -> object:
+        data, end = self._data, at + size
         if size < 0:
-            return None, at
-        if len(self._data) < at + size + 2:
-            raise IndexError
-        if self._data[at + size : at + size + 2] != b"\r\n":
+            self._at = at
+            return None
+        if len(data) < end + 2:
+            self._needed = end + 2
+            return NOTHING
+        if data[end : end + 2] != b"\r\n":
             raise ValueError(f"no CRLF after a bulk string of {size} bytes")
-        return bytes(self._data[at : at + size]), at + size + 2
+        self._at = end + 2
+        if kind == ord("$"):
+            return data[at:end]
+        return data[at + 4 : end] if kind == ord("=") else Error(data[at:end].decode("utf-8", "backslashreplace"))
 
-    def _value(self, at: int) -> tuple[object, int]:
-        line, at = self._line(at)
-        kind, rest = line[:1], line[1:]
-        if kind == b"$":
-            return self._bulk(line, at)
-        if kind == b"+":
-            return rest, at
-        if kind == b":":
-            return int(rest), at
-        if kind == b"-":
-            return Error(rest.decode("utf-8", "backslashreplace")), at
-        if kind in (b"*", b"~", b">"):
-            if int(rest) < 0:
-                return None, at
-            items, at = self._items(int(rest), at)
-            return {b"*": list, b"~": Set, b">": Push}[kind](items), at
-        return self._value_of_resp3(kind, rest, line, at)
-
-    def _value_of_resp3(self, kind: bytes, rest: bytes, line: bytes, at: int) -> tuple[object, int]:
-        if kind == b"%":
-            items, at = self._items(2 * int(rest), at)
-            return dict(zip(items[::2], items[1::2], strict=True)), at
-        if kind == b"|":  # attributes come before the reply they describe
-            _, at = self._items(2 * int(rest), at)
-            return self._value(at)
-        if kind == b"_":
-            return None, at
-        if kind == b"#":
-            return rest == b"t", at
-        if kind == b",":
-            return float(rest), at
-        if kind == b"(":
-            return int(rest), at
-        if kind == b"=":
-            text, at = self._bulk(line, at)
-            return text[4:], at
-        if kind == b"!":
-            text, at = self._bulk(line, at)
-            return Error(text.decode("utf-8", "backslashreplace")), at
-        raise ValueError(f"not a reply: {line[:80]!r}")
+    @staticmethod
+    def _simple(kind: int, rest: bytes) -> object:
+        if kind == ord("+"):
+            return rest
+        if kind in b":(":
+            return int(rest)
+        if kind == ord("-"):
+            return Error(rest.decode("utf-8", "backslashreplace"))
+        if kind == ord("_"):
+            return None
+        if kind == ord("#"):
+            return rest == b"t"
+        if kind == ord(","):
+            return float(rest)
+        raise ValueError(f"not a reply: {bytes([kind]) + rest[:80]!r}")
 
 
 class Raw:

@@ -2,7 +2,7 @@
 
 import struct
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import intset_probe as probe
@@ -12,7 +12,6 @@ NUMBER = st.one_of(st.integers(-20, 20), st.integers(-(2**63), 2**63 - 1), st.sa
 STEP = st.tuples(st.sampled_from(["add", "add", "remove", "find"]), NUMBER)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(STEP, max_size=80))
 def test_as_a_set(steps):
     s, model = probe.Intset(), set()
@@ -45,7 +44,6 @@ def test_known_bytes_and_memory():
     assert s.used <= 96
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.sets(NUMBER, min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_forged(numbers, rng):
     s = probe.Intset()

@@ -1,6 +1,6 @@
 """Listpacks against lists of bytes; forged ones are refused."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import listpack_probe as probe
@@ -17,7 +17,6 @@ STEP = st.tuples(st.sampled_from(["append", "prepend", "before", "after", "repla
                  st.integers(-20, 20), TEXT, st.integers(0, 5))
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(STEP, max_size=60))
 def test_as_a_list(steps):
     lp, model = probe.Listpack(), []
@@ -68,7 +67,6 @@ def test_known_bytes():
     assert bytes(lp) == bytes.fromhex("190000000500 0101 8361626304 dfff02 c12c02 f270110104 ff")
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(TEXT, min_size=1, max_size=10), st.randoms(use_true_random=False))
 def test_forged(texts, rng):
     lp = probe.Listpack()

@@ -3,7 +3,7 @@
 import math
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import rdbio_probe as rdb
@@ -62,7 +62,6 @@ WORDS = st.lists(st.sampled_from([b"the", b"quick", b"a", b"aaaaaaaaaaaaaaaaaaaa
 
 
 @given(st.one_of(st.binary(max_size=400), WORDS))
-@settings(max_examples=400, deadline=None)
 def test_lzf_round_trip(data):
     packed = rdb.compress(data)
     if packed is not None:
@@ -85,7 +84,6 @@ def test_lzf_of_large_data():
 
 
 @given(st.one_of(st.binary(max_size=80), WORDS), st.integers(0, 400), st.randoms())
-@settings(max_examples=500, deadline=None)
 def test_damaged_lzf_is_survived(data, room, rng):
     packed = bytearray(rdb.compress(data, len(data) + 20) or b"\x00")
     for _ in range(rng.randrange(1, 4)):
@@ -100,7 +98,6 @@ INTS = st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-70000, 700
 @given(st.lists(st.one_of(st.binary(max_size=40), INTS, st.floats(allow_nan=False),
                           st.integers(0, (1 << 64) - 1).map(lambda n: ("length", n)),
                           INTS.map(lambda n: ("ms", n))), max_size=8))
-@settings(max_examples=400, deadline=None)
 def test_round_trip(items):
     kinds = {bytes: "string", int: "string", float: "double"}
     read, bad, left = rdb.read(rdb.write(items), [
@@ -147,6 +144,5 @@ KINDS = st.lists(st.one_of(st.sampled_from(["string", "length", "double", "old",
 
 
 @given(st.binary(max_size=100), KINDS)
-@settings(max_examples=500, deadline=None)
 def test_anything_can_be_read(data, kinds):
     rdb.read(data, kinds)

@@ -95,13 +95,14 @@ cdef bint make_dense(Ctx* c, Key* k) noexcept nogil:
     return True
 
 
-cdef int hll_set(Ctx* c, Key* k, u32 index, int value) noexcept nogil:
+cdef int hll_set(Ctx* c, Key* k, u32 index, int value, HllPlace* place) noexcept nogil:
     """Raise a register: ADD_SAME, ADD_CHANGED or ADD_CORRUPT."""
     cdef size_t n, spare
     cdef int done
     while hll_of(k)[4] == HLL_SPARSE:
         n = entry_vlen(k.entry)
-        done = hll_sparse_set(hll_of(k), &n, room_of(k.entry), <size_t>conf.hll_sparse_max_bytes, index, value)
+        done = hll_sparse_set(hll_of(k), &n, room_of(k.entry), <size_t>conf.hll_sparse_max_bytes, index, value,
+                              place)
         set_len(k.entry, n)
         if done == ADD_NEEDS_ROOM:
             spare = n if n < GROW_MAX else GROW_MAX
@@ -121,6 +122,7 @@ cdef void cmd_pfadd(Ctx* c) noexcept nogil:
     cdef i64 changes = 0, i
     cdef u32 index
     cdef int value, done
+    cdef HllPlace place
     if e == NULL:
         hll_create(c, &c.key)
         changes = 1
@@ -129,7 +131,8 @@ cdef void cmd_pfadd(Ctx* c) noexcept nogil:
     entry_set_enc(c.key.entry, ENC_RAW)
     for i in range(2, c.argc):
         value = hll_hash(c.argv[i].ptr, c.argv[i].len, &index)
-        done = hll_set(c, &c.key, index, value)
+        hll_place_start(&place)
+        done = hll_set(c, &c.key, index, value, &place)
         if done == ADD_CORRUPT:
             error_corrupt(c)
             return
@@ -194,21 +197,26 @@ cdef void cmd_pfcount(Ctx* c) noexcept nogil:
 cdef void cmd_pfmerge(Ctx* c) noexcept nogil:
     cdef u8 registers[HLL_REGISTERS]
     cdef bint dense = False
-    cdef u32 i
+    cdef HllPlace place
+    cdef u64 eight
+    cdef u32 i, byte
     if not merge_keys(c, registers, &dense):
         return
     if lookup_write(c, &c.key) == NULL:
         hll_create(c, &c.key)
     entry_set_enc(c.key.entry, ENC_RAW)
     if dense:
-        if not make_dense(c, &c.key):
-            error_corrupt(c)
-            return
+        if hll_of(&c.key)[4] != HLL_DENSE:
+            hll_resize(c, &c.key, HLL_DENSE_BYTES, 0)[4] = HLL_DENSE
         hll_pack(hll_of(&c.key), registers)
     else:
-        for i in range(HLL_REGISTERS):
-            if registers[i]:
-                hll_set(c, &c.key, i, registers[i])
+        hll_place_start(&place)
+        for i in range(0, HLL_REGISTERS, 8):
+            memcpy(&eight, registers + i, 8)
+            while eight:
+                byte = ctz64(eight) >> 3
+                eight &= ~(<u64>0xFF << 8 * byte)
+                hll_set(c, &c.key, i + byte, registers[i + byte], &place)
     hll_forget(hll_of(&c.key))
     key_changed(c, &c.key, N_STRING, b"pfadd")
     c.dirty += 1
@@ -326,6 +334,7 @@ cdef const char* test_counting(u8* dense, u8* sparse, u8* registers, u64 random)
     """Are estimates within six standard errors, and the same from both encodings? NULL: yes."""
     cdef u64 i, element, checkpoint = 1, found, most
     cdef size_t n = HLL_EMPTY_BYTES
+    cdef HllPlace place
     cdef u32 index
     cdef int value
     memset(dense, 0, HLL_DENSE_BYTES)
@@ -334,7 +343,8 @@ cdef const char* test_counting(u8* dense, u8* sparse, u8* registers, u64 random)
         element = i ^ random
         value = hll_hash(<const char*>&element, 8, &index)
         hll_dense_set(dense, index, value)
-        if sparse[4] == HLL_SPARSE and hll_sparse_set(sparse, &n, HLL_DENSE_BYTES, 3000, index, value) < 0:
+        hll_place_start(&place)
+        if sparse[4] == HLL_SPARSE and hll_sparse_set(sparse, &n, HLL_DENSE_BYTES, 3000, index, value, &place) < 0:
             sparse[4] = 255            # it has done its part
         if i != checkpoint:
             continue

@@ -93,7 +93,8 @@ def same_log(ours: list, theirs: list) -> bool:
 
 def show(log: list) -> str:
     """For people."""
-    return "\n".join(f"    [{'' if db is None else db.decode()}] {b' '.join(words)[:600]!r}" for db, words in log) or "    -"
+    lines = (f"    [{'' if db is None else db.decode()}] {b' '.join(words)[:600]!r}" for db, words in log)
+    return "\n".join(lines) or "    -"
 
 
 # ---- doing the same to both

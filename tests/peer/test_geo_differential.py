@@ -1,6 +1,6 @@
 """Random geo commands to Slotring and a real Valkey: the same bytes back, the same sets in the end.
 
-SLOTRING_DIFFERENTIAL_COMMANDS says how many commands a seed sends.
+SLOTRING_DIFFERENTIAL says how many commands a seed sends.
 """
 
 import os
@@ -11,7 +11,7 @@ from test_strings_differential import compare
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL_COMMANDS", "2000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "2000"))
 BATCH = 40
 SERVER_OPTIONS = VALKEY_OPTIONS = ["--zset-max-listpack-entries", "16"]
 KEYS = [b"g%d" % number for number in range(3)]

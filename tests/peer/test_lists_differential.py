@@ -1,6 +1,6 @@
 """Random commands of lists to Slotring and a real Valkey: the same bytes back, the same state.
 
-LISTS_COMMANDS in the environment: how many for each seed and setting."""
+SLOTRING_DIFFERENTIAL in the environment: how many for each seed and setting."""
 
 import os
 import random
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.peer
 SERVER_OPTIONS = ["--enable-debug-command", "yes"]
 VALKEY_OPTIONS = ["--enable-debug-command", "yes"]
 
-COMMANDS = int(os.environ.get("LISTS_COMMANDS", "1500"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1500"))
 BATCH = 40
 KEYS = [b"l%d" % number for number in range(5)] + [b"{a}1", b"{a}2", b"", b"K" * 300]
 STRING_KEY = b"a-string"

@@ -1,6 +1,6 @@
 """Random SORT and SORT_RO to Slotring and a real Valkey: the same bytes back.
 
-SORT_COMMANDS in the environment: how many for each seed. Where Valkey's order hangs on its own hash table or on the
+SLOTRING_DIFFERENTIAL: how many for each seed. Where Valkey's order hangs on its own hash table or on the
 choice of pivots (equal weights with BY and LIMIT), it is not asked for."""
 
 import os
@@ -13,7 +13,7 @@ from test_lists_differential import changes
 from test_strings_differential import compare
 
 pytestmark = pytest.mark.peer
-COMMANDS = int(os.environ.get("SORT_COMMANDS", "1500"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1500"))
 BATCH = 25
 LISTS = [b"l1", b"l2", b"long", b"texts", b"dst", b"none"]
 SETS = [b"ints", b"small-set"]

@@ -1,5 +1,6 @@
 """Random commands of strings and bitmaps to Slotring and a real Valkey: the same bytes back."""
 
+import os
 import random
 
 import pytest
@@ -7,7 +8,7 @@ from resp import NOTHING, Parser, Raw, encode
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = 4000
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "4000"))
 BATCH = 40
 END = b"$9\r\nend-of-it\r\n"
 KEYS = [b"k%d" % number for number in range(6)] + [b"{a}1", b"{a}2", b"", b"K" * 300]

@@ -1,6 +1,6 @@
 """Random commands of sorted sets to Slotring and a real Valkey: the same bytes back, the same state in the end.
 
-SLOTRING_DIFFERENTIAL_COMMANDS says how many commands a seed sends.
+SLOTRING_DIFFERENTIAL says how many commands a seed sends.
 """
 
 import os
@@ -11,7 +11,7 @@ from test_strings_differential import compare, exchange, split
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL_COMMANDS", "3000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "3000"))
 BATCH = 40
 SMALL = ["--rdbcompression", "no", "--zset-max-listpack-entries", "8", "--zset-max-listpack-value", "24"]
 SERVER_OPTIONS = VALKEY_OPTIONS = SMALL

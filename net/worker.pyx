@@ -20,6 +20,7 @@ from engine.conf cimport conf
 from engine.effects cimport call, effects_wanted
 from engine.snapshot cimport preimage_keys, preimage_slot
 from net.conn cimport *
+from net.gate cimport loading, must_wait, subscriber_may, unknown_command
 from net.txn cimport txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
 from net.pubsub cimport pubsub_leave, pushes_flush, on_published
@@ -511,22 +512,6 @@ cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil:
         call(c, cmd)
 
 
-cdef void unknown_command(Worker* w, Conn* c, Arg* argv, i64 argc) noexcept nogil:
-    cdef char text[512]
-    cdef int n, room
-    cdef i64 i
-    n = snprintf(text, 400, b"ERR unknown command '%.*s', with args beginning with: ",
-                 <int>(argv[0].len if argv[0].len < 128 else 128), argv[0].ptr)
-    i = 1
-    room = 128
-    while i < argc and room > 0:
-        n += snprintf(text + n, 160, b"'%.*s' ",
-                      <int>(argv[i].len if argv[i].len < <size_t>room else room), argv[i].ptr)
-        room -= <int>(argv[i].len if argv[i].len < <size_t>room else room) + 3
-        i += 1
-    reply_error_len(w.ctx.out, text, n)
-
-
 cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     """The checks that are off the usual way; True if the command must not run (the reply is written)."""
     cdef char text[160]
@@ -536,7 +521,7 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     if not c.flags & C_AUTH and not (cmd != NULL and cmd.flags & F_NO_AUTH):
         reply_error(w.ctx.out, b"NOAUTH Authentication required.")
     elif cmd == NULL:
-        unknown_command(w, c, &w.args[b.argi], b.argc)
+        unknown_command(w.ctx.out, &w.args[b.argi], b.argc)
     elif (cmd.arity > 0 and b.argc != cmd.arity) or b.argc < -cmd.arity:
         kind = b"ERR"
         exec_ = c.txn != NULL and cmd.name_len == 4 and not memcmp(cmd.name, b"exec", 4)
@@ -548,23 +533,12 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
         if exec_:
             txn_free(c)
             unwatch_all(&c.session, False)
-    else:
+    elif not must_wait(cmd, w.ctx.out):
         return False
     if cmd != NULL:
         w.stats[cmd.id].rejected += 1
     txn_fail(c)
     return True
-
-
-cdef bint subscriber_may(Command* cmd) noexcept nogil:
-    """May a connection that has subscriptions and speaks RESP2 run this?"""
-    cdef const char** words = [b"ping", b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe",
-                               b"sunsubscribe", b"quit", b"reset"]
-    cdef int i
-    for i in range(9):
-        if cmd.name_len == strlen(words[i]) and not memcmp(cmd.name, words[i], cmd.name_len):
-            return True
-    return False
 
 
 cdef void say_misconf(OutBuf* o, const char* before) noexcept nogil:
@@ -675,7 +649,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     if unlikely(c.flags & (C_REPLY_OFF | C_REPLY_SKIP)):
         x.out = &w.trash
         c.flags &= ~<u32>C_REPLY_SKIP
-    if (unlikely(cmd == NULL or not c.flags & C_AUTH) or (cmd.arity > 0 and b.argc != cmd.arity)
+    if (unlikely(cmd == NULL or not c.flags & C_AUTH or loading) or (cmd.arity > 0 and b.argc != cmd.arity)
             or b.argc < -cmd.arity) and refused(w, c, b):
         clock[0] = rdtsc()
         return

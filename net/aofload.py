@@ -13,6 +13,15 @@ from persist.aof_check import Loaded, Outcome
 from persist.manifest import Manifest, Part
 
 
+class State:
+    """How far a load is."""
+
+    done = 0                           # bytes
+
+
+state = State()
+
+
 def _fail(text: str) -> None:
     from net.main import StartError
     raise StartError(text)
@@ -96,9 +105,12 @@ def _truncated(part: Part, loaded: Loaded, is_last: bool) -> None:
         _fail("Fatal error: the truncated file is not the last file")
 
 
-def _load(part: Part, is_last: bool) -> None:
-    """One file: an RDB preamble, if it has one, then commands."""
-    loaded = aof_check.load(appendonly.place(part.name), lambda fd: _preamble(part, fd), name=part.name)
+def _load(part: Part, is_last: bool, before: int) -> None:
+    """One file: an RDB preamble, if it has one, then commands. before: bytes of the files loaded already."""
+    def progress(done: int) -> None:
+        state.done = before + done
+
+    loaded = aof_check.load(appendonly.place(part.name), lambda fd: _preamble(part, fd), progress, part.name)
     if aof_check.critical_line(loaded):
         log.warning(aof_check.critical_line(loaded))
     if loaded.outcome is Outcome.TRUNCATED:
@@ -124,23 +136,34 @@ def load_held(manifest: Manifest) -> None:
     saving.state.saved_dirty = bridge.totals()["dirty"]
 
 
+def _size(part: Part) -> int:
+    try:
+        return os.stat(appendonly.place(part.name)).st_size
+    except OSError as error:
+        _fail(f"Unable to obtain the AOF file {part.name} length. stat: {error.strerror}")
+    return 0
+
+
+def load_at_start(manifest: Manifest) -> bool:
+    """As load_all, under all locks, with what INFO says meanwhile."""
+    parts = manifest.parts()
+    with saving.held(sum(map(_size, parts)), lambda: state.done):
+        return load_all(manifest)
+
+
 def load_all(manifest: Manifest) -> bool:
     """Everything that the manifest names; False: it names nothing, or only empty files."""
     parts = manifest.parts()
     if not parts:
         return False
-    total = 0
-    for part in parts:
-        try:
-            total += os.stat(appendonly.place(part.name)).st_size
-        except OSError as error:
-            _fail(f"Unable to obtain the AOF file {part.name} length. stat: {error.strerror}")
-    if total == 0:
+    if sum(map(_size, parts)) == 0:
         return False
+    before = 0
     for number, part in enumerate(parts, 1):
         start_s = time.monotonic()
         (check_base if part.kind == b"b" else check_index)(part)
-        _load(part, number == len(parts))
+        _load(part, number == len(parts), before)
+        before += _size(part)
         kind = "base" if part.kind == b"b" else "incr"
         log.notice(f"DB loaded from {kind} file {part.name}: {time.monotonic() - start_s:.3f} seconds")
     return True

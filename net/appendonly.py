@@ -535,7 +535,7 @@ def load_at_start() -> None:
     state.manifest = read_manifest()
     take_over_old()
     start_s = time.monotonic()
-    if aofload.load_all(state.manifest):
+    if aofload.load_at_start(state.manifest):
         log.notice(f"DB loaded from append only file: {time.monotonic() - start_s:.3f} seconds")
     saving.state.saved_dirty = bridge.totals()["dirty"]
     saving.plan_emptied()
@@ -619,7 +619,22 @@ def info() -> list[tuple[str, object]]:
     return rows
 
 
+def load_bytes() -> int:
+    """What is about to be loaded at the start."""
+    if not config.get_value("appendonly"):
+        return 0
+    return sum(_file_bytes(name) for name in _names() if not name.endswith(INDEX))
+
+
+def _names() -> list[str]:
+    try:
+        return os.listdir(config.get_value("appenddirname"))
+    except OSError:
+        return []
+
+
 cron.ON_START.append(load_at_start)
+cron.LOAD_BYTES.append(load_bytes)
 cron.CRON.append(tick)
 shutdown.BEFORE_EXIT.append(before_exit)
 config.on_change("appendonly", changed)

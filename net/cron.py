@@ -7,6 +7,7 @@ from engine import conf, keyspace, store
 
 # Callables that other modules append: called once, after the commands are there and before clients are.
 ON_START: list = []
+LOAD_BYTES: list = []            # functions: how many bytes those of ON_START are about to load
 # Callables that other modules append: each is called once a tick with the wall clock in milliseconds.
 CRON: list = []
 GC_EVERY_S = 600.0

@@ -14,6 +14,7 @@ PARTITIONS_PER_THREAD = 64
 PARTITIONS_ALONE = 16          # one thread: each partition has its own partly filled spans of every size
 PARTITIONS_MAX = 4096
 RESERVED_FILES = 32
+LONG_LOAD_BYTES = 8 << 20
 DEFAULT_PID_FILE = "/var/run/valkey.pid"
 MIB = 1 << 20
 WAKE_MAX = 4096
@@ -243,11 +244,24 @@ def show_logo(engine: str) -> None:
     log.write(log.NOTICE, text, raw=True)
 
 
+def loads_long() -> bool:
+    """Is so much to be loaded that clients should be served meanwhile, be it with -LOADING?"""
+    from net import cron, gate
+    config.is_loading = gate.is_loading
+    if sum(size() for size in cron.LOAD_BYTES) < LONG_LOAD_BYTES:
+        return False
+    gate.set_loading(True)         # before there are clients
+    return True
+
+
 def load_data() -> None:
-    """What the features do before clients come: bringing the data set back, for one."""
-    from net import cron
+    """What the features do before clients' commands run: bringing the data set back, for one. Who loads takes all
+    locks (saving.held)."""
+    from net import cron, gate
+    gate.set_loading(True)
     for start in tuple(cron.ON_START):
         start()
+    gate.set_loading(False)
 
 
 def set_collation() -> None:
@@ -430,8 +444,12 @@ def serve(server: Server, argv: list[str]) -> int:
         prepare(server, argv)
         watch_signals(server)
         log.notice("Server initialized")
-        load_data()
-        start_threads(server)
+        if loads_long():
+            start_threads(server)
+            load_data()
+        else:
+            load_data()
+            start_threads(server)
     except ConfigFileError as error:
         os.write(2, error.report(version.VALKEY).encode("utf-8", "surrogateescape"))
         return 1

@@ -19,7 +19,7 @@ from engine.store cimport Key, store
 from net.conn cimport *
 from net.tracking cimport tracking_read
 from net.txn cimport *
-from net.refusals cimport say_misconf
+from net.gate cimport say_misconf
 from net.worker cimport workers, hook_python, hook_event, note_duration, EVENT_MONITOR
 
 

@@ -1,9 +1,12 @@
 """The data set on the disk: when it is saved, whether that went well, and how it comes back. The file itself is
 persist's business; Valkey's words for the log are said here."""
 
+import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from errno import ENOENT
 
 from engine import conf, inspect, store
@@ -26,6 +29,16 @@ class LoadFailed(Exception):
     def __init__(self, fatal: bool):
         super().__init__()
         self.fatal = fatal
+
+
+@dataclass
+class Loading:
+    """A load under way."""
+
+    start_s: int
+    total_bytes: int
+    offset: Callable[[], int]         # bytes done
+    used_mem: int = 0                 # as the file says
 
 
 class Background:
@@ -113,6 +126,7 @@ class State:
         self.keys_loaded = 0
         self.keys_expired = 0
         self.functions = b""                  # libraries of the loaded file, as they stood there
+        self.loading: Loading | None = None
         self.child: object = None             # a save, or a rewrite of the AOF, in the background (kind says which)
         self.scheduled = False
         self.emptied_saves = 0
@@ -293,6 +307,8 @@ def _say_aux(name: bytes, value: bytes) -> None:
     elif low == b"ctime":
         log.notice(f"RDB age {max(0, int(time.time()) - _number(value))} seconds")
     elif low == b"used-mem":
+        if state.loading is not None:
+            state.loading.used_mem = _number(value)
         log.notice(f"RDB memory usage when created {_number(value) / MIB:.2f} Mb")
     elif low == b"aof-base":
         if _number(value):
@@ -457,14 +473,52 @@ def load_preamble(fd: int) -> int:
     return _load(fd, False, False, 0)
 
 
+@contextlib.contextmanager
+def held(total_bytes: int, offset: Callable[[], int]) -> Iterator[None]:
+    """While the data set is loaded: all locks, and what INFO says of it. offset: how many bytes of total are done."""
+    store.hold_all()
+    state.loading = Loading(int(time.time()), total_bytes, offset)
+    try:
+        yield
+    finally:
+        state.loading = None
+        store.let_go()
+
+
+def loading_info() -> list[tuple[str, object]]:
+    """INFO persistence: how far a load is."""
+    load = state.loading
+    if load is None:
+        return []
+    done = min(max(load.offset(), 0), load.total_bytes)
+    elapsed = int(time.time()) - load.start_s
+    return [
+        ("loading_start_time", load.start_s),
+        ("loading_total_bytes", load.total_bytes),
+        ("loading_rdb_used_mem", load.used_mem),
+        ("loading_loaded_bytes", done),
+        ("loading_loaded_perc", f"{100 * done / load.total_bytes if load.total_bytes else 0:.2f}"),
+        ("loading_eta_seconds", elapsed * (load.total_bytes - done) // (done + 1) if elapsed else 1),
+    ]
+
+
+def _size(name: str) -> int:
+    try:
+        return os.stat(name).st_size
+    except OSError:
+        return 0
+
+
 def load_at_start() -> None:
-    """Brings the data back before clients come."""
+    """Brings the data back before clients' commands run."""
     from net.main import StartError
     if config.get_value("appendonly"):
         return                                # net/appendonly brings it back
     start_s = time.monotonic()
     try:
-        if load_file(path()):
+        with held(_size(path()), lambda: rdb_load.figures()["offset"]):
+            there = load_file(path())
+        if there:
             log.notice(f"DB loaded from disk: {time.monotonic() - start_s:.3f} seconds")
     except LoadFailed:
         raise StartError("Fatal error loading the DB, check server logs. Exiting.") from None
@@ -534,6 +588,7 @@ def info() -> list[tuple[str, object]]:
 
 rdb.set_version(version.VALKEY.encode())
 cron.ON_START.append(load_at_start)
+cron.LOAD_BYTES.append(lambda: 0 if config.get_value("appendonly") else _size(path()))
 cron.CRON.append(tick)
 shutdown.BEFORE_EXIT.append(before_exit)
 def save_points_changed(_value: object) -> None:

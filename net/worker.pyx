@@ -21,11 +21,11 @@ from engine.effects cimport call
 from engine.snapshot cimport preimage_keys, preimage_slot
 from net.conn cimport *
 from net.durable cimport durable_hold, durable_release
+from net.gate cimport loading, must_wait, say_misconf, subscriber_may, unknown_command
 from net.txn cimport txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
 from net.pubsub cimport pubsub_leave, pushes_flush, on_published
 from net.tracking cimport tracking_broadcast, tracking_command, tracking_end, tracking_read, on_tracking
-from net.refusals cimport say_misconf, say_unknown, subscriber_may
 from net.resp cimport parse, parser_free, parser_wants
 
 cdef extern from "<unistd.h>" nogil:
@@ -526,7 +526,7 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     if not c.flags & C_AUTH and not (cmd != NULL and cmd.flags & F_NO_AUTH):
         reply_error(w.ctx.out, b"NOAUTH Authentication required.")
     elif cmd == NULL:
-        say_unknown(w.ctx.out, &w.args[b.argi], b.argc)
+        unknown_command(w.ctx.out, &w.args[b.argi], b.argc)
     elif (cmd.arity > 0 and b.argc != cmd.arity) or b.argc < -cmd.arity:
         kind = b"ERR"
         exec_ = c.txn != NULL and cmd.name_len == 4 and not memcmp(cmd.name, b"exec", 4)
@@ -538,7 +538,7 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
         if exec_:
             txn_free(c)
             unwatch_all(&c.session, False)
-    else:
+    elif not must_wait(cmd, w.ctx.out):
         return False
     if cmd != NULL:
         w.stats[cmd.id].rejected += 1
@@ -650,7 +650,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     if unlikely(c.flags & (C_REPLY_OFF | C_REPLY_SKIP)):
         x.out = &w.trash
         c.flags &= ~<u32>C_REPLY_SKIP
-    if (unlikely(cmd == NULL or not c.flags & C_AUTH) or (cmd.arity > 0 and b.argc != cmd.arity)
+    if (unlikely(cmd == NULL or not c.flags & C_AUTH or loading) or (cmd.arity > 0 and b.argc != cmd.arity)
             or b.argc < -cmd.arity) and refused(w, c, b):
         clock[0] = rdtsc()
         return

@@ -12,7 +12,7 @@ from engine.reply import error_stats
 from engine import arena, command, conf, events, inspect, keyspace, store
 from engine import hash as hashes
 from engine.commands import keys
-from net import appendonly, bridge, cron, pubsub, saving, tracking, version
+from net import appendonly, bridge, cron, gate, pubsub, saving, tracking, version
 from net.commands import client as client_commands
 from net.commands import hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
@@ -190,8 +190,10 @@ def clients_section() -> Fields:
     """Who is connected, and whether commands are paused."""
     totals = bridge.totals()
     rows = bridge.clients()
-    watchers, watched = events.watching()
-    waited_for, waited_on_delete = events.waiting_keys()
+    watchers, watched, waited_for, waited_on_delete = 0, 0, 0, 0
+    if not gate.is_loading():          # who loads has all locks, and nobody waits or watches
+        watchers, watched = events.watching()
+        waited_for, waited_on_delete = events.waiting_keys()
     mode = conf.get("paused")
     left_ms = max(0, client_commands.pause_state["until_ms"] - time.time_ns() // 1_000_000)
     if not mode or not left_ms:
@@ -291,7 +293,7 @@ AOF_FIRST = 10     # lines about the AOF that are always there
 def persistence_section() -> Fields:
     """What is saved and what was loaded."""
     return [
-        ("loading", 0),
+        ("loading", int(gate.is_loading())),
         ("async_loading", 0),
         ("current_cow_peak", 0),
         ("current_cow_size", 0),
@@ -302,6 +304,7 @@ def persistence_section() -> Fields:
         ("module_fork_last_cow_size", 0),
         ("slot_migration_fork_in_progress", 0),
         *appendonly.info()[AOF_FIRST:],
+        *saving.loading_info(),
     ]
 
 
@@ -494,7 +497,8 @@ def keyspace_section() -> Fields:
     for db in range(inspect.databases()):
         keys, expires = store.counts(db)
         if keys or expires:
-            ttl_ms = inspect.figures(db, False, now_ms, TTL_SAMPLES)["avg_ttl"] if expires else 0
+            looks = expires and not gate.is_loading()      # who loads has all locks
+            ttl_ms = inspect.figures(db, False, now_ms, TTL_SAMPLES)["avg_ttl"] if looks else 0
             volatile = store.field_expiring(db)
             text = f"keys={keys},expires={expires},avg_ttl={ttl_ms},keys_with_volatile_items={volatile}"
             fields.append((f"db{db}", text))

@@ -6,7 +6,7 @@ import sys
 from engine.command import register_python
 
 from engine import arena, inspect, store
-from net import appendonly, bridge
+from net import appendonly, bridge, gate
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -68,7 +68,7 @@ class Usage:
         self.clients = self.total - self.data - self.startup
         self.databases = []
         for db in range(inspect.databases()):
-            if store.counts(db)[0]:
+            if store.counts(db)[0] and not gate.is_loading():      # who loads has all locks
                 self.databases.append((db, inspect.figures(db)))
         tables = sum(found["table_bytes"] for _, found in self.databases)
         self.keys = sum(found["keys"] for _, found in self.databases)

@@ -1,7 +1,7 @@
 # slotring: data plane
-"""What is said to a command that may not run; see refusals.pxd."""
+"""What is not run; see gate.pxd."""
 from libc.string cimport memcmp, strerror, strlen
-from engine.command cimport Arg, Command
+from engine.command cimport Arg, Command, F_LOADING
 from engine.conf cimport conf
 from engine.defs cimport *
 from engine.reply cimport OutBuf, reply_error, reply_error_len
@@ -9,6 +9,7 @@ from engine.reply cimport OutBuf, reply_error, reply_error_len
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
+loading = 0
 cdef const char* MISCONF = (
     b"MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that "
     b"may modify the data set are disabled, because this instance is configured to report errors during writes if RDB "
@@ -16,7 +17,7 @@ cdef const char* MISCONF = (
     b"error.")
 
 
-cdef void say_unknown(OutBuf* o, Arg* argv, i64 argc) noexcept nogil:
+cdef void unknown_command(OutBuf* o, Arg* argv, i64 argc) noexcept nogil:
     cdef char text[512]
     cdef int n, room
     cdef i64 i
@@ -51,3 +52,22 @@ cdef void say_misconf(OutBuf* o, const char* before) noexcept nogil:
     else:
         snprintf(text, 640, b"%sMISCONF Errors writing to the AOF file: %s", before, strerror(<int>conf.aof_errno))
     reply_error(o, text)
+
+
+cdef bint must_wait(Command* cmd, OutBuf* o) noexcept nogil:
+    """Is the data set being loaded, and the command about it? Then that is replied. (WATCH may run as to Valkey, but
+    here its key's lock is not free.)"""
+    if not atomic_load32(&loading, RELAXED) or (cmd.flags & F_LOADING and not cmd.first):
+        return False
+    reply_error(o, b"LOADING Valkey is loading the dataset in memory")
+    return True
+
+
+def set_loading(on: bool) -> None:
+    """From here on only commands that need no data are run; or all are."""
+    atomic_store32(&loading, on, RELEASE)
+
+
+def is_loading() -> bool:
+    """Is the data set not there yet?"""
+    return bool(atomic_load32(&loading, RELAXED))

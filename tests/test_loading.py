@@ -1,0 +1,58 @@
+"""While the data set is loaded at the start, clients are told so."""
+
+import subprocess
+import time
+
+import pytest
+from resp import Raw
+
+pytestmark = pytest.mark.usefixtures("slotring_only")
+KEYS = 500_000
+LOADING = "LOADING Valkey is loading the dataset in memory"
+
+
+def test_clients_are_told(own_server):
+    server = own_server("--enable-debug-command", "yes", "--io-threads", "2")
+    with server.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", KEYS)
+        client.execute_command("SET", "volatile", 1, "EX", 1000)
+        assert client.save()
+    server.stop()
+    with open(server.log_path, "ab") as log:
+        server.process = subprocess.Popen(server.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                          cwd=server.folder, env=server.env)
+    told, infos = set(), []
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            raw = Raw(server.port, 10)
+        except OSError:
+            time.sleep(0.001)
+            continue
+        with raw:
+            while time.monotonic() < deadline:
+                reply = raw.call("GET", "key:1")
+                if not str(reply).startswith("LOADING"):
+                    break
+                told.add(str(reply))
+                told.add(str(raw.call("PING")))
+                told.add(str(raw.call("WATCH", "a")))
+                raw.call("MULTI")
+                told.add(str(raw.call("SET", "a", 1)))
+                assert str(raw.call("EXEC")).startswith(("EXECABORT", "LOADING")), told
+                infos.append(raw.call("INFO", "persistence").decode())
+                assert raw.call("CONFIG", "GET", "port")
+            break
+    assert reply == b"value:1"
+    if not told:
+        pytest.skip("it was all loaded before the first command")
+    assert LOADING in told
+    assert not [text for text in told if text.startswith("LOADING") and text != LOADING]
+    assert any("\r\nloading:1\r\n" in text for text in infos)
+    for text in infos:
+        if "loading_total_bytes" in text:
+            assert "\r\nloading_loaded_perc:" in text
+    with server.connect() as client:
+        assert client.dbsize() == KEYS + 1
+        assert client.info("persistence")["loading"] == 0
+        assert "loading_total_bytes" not in client.info("persistence")

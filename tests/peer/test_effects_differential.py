@@ -644,12 +644,103 @@ XINFO STREAM t
 DEL t
 """
 
+# what comes upon the key `a`, which expired a moment ago
+UPON_EXPIRED = """
+GET a
+SET a 2
+SET a 2 KEEPTTL
+SET a 2 XX
+SET a 2 NX
+SET a 2 EX 100
+SET a 2 GET
+SETNX a 2
+GETSET a 2
+GETDEL a
+GETEX a EX 100
+MSET a 1 b 2
+MSETNX a 1 b2 2
+APPEND a x
+SETRANGE a 0 x
+SETBIT a 1 1
+BITFIELD a SET u8 0 1
+BITOP NOT a b
+PFADD a 1
+PFMERGE a nokey
+PFCOUNT a
+STRLEN a
+EXISTS a a
+TYPE a
+TOUCH a
+TTL a
+OBJECT ENCODING a
+DEBUG OBJECT b
+KEYS *
+SCAN 0 COUNT 1000
+RANDOMKEY
+DBSIZE
+DUMP a
+DEL a
+UNLINK a
+PERSIST a
+EXPIRE a 100
+COPY b a
+COPY b a REPLACE
+COPY a c
+RENAME b a
+RENAMENX a c
+RENAME a c
+MOVE a 1
+MOVE a 1
+SORT l STORE a
+SORT a
+LPUSH a 1
+LPUSHX a 1
+LMOVE l a LEFT LEFT
+LPOP a
+BLPOP a l 1
+SADD a 1
+SMOVE s a 1
+SPOP a
+SUNIONSTORE a s
+SINTERSTORE a s nokey
+SDIFF a s
+ZADD a 1 1
+ZUNIONSTORE a 1 s
+ZRANGESTORE a z 0 -1
+ZRANGESTORE a nokey 0 -1
+ZPOPMIN a
+GEOADD a 1 1 x
+GEOSEARCHSTORE a nokey FROMLONLAT 1 1 BYBOX 1 1 m
+HSET a f 1
+HINCRBY a f 1
+HSETEX a EX 100 FIELDS 1 f 1
+HGETDEL a FIELDS 1 f
+HRANDFIELD a
+XADD a * f 1
+XADD a NOMKSTREAM * f 1
+XGROUP CREATE a g $ MKSTREAM
+XTRIM a MAXLEN 1
+XREAD STREAMS a 0
+SWAPDB 0 1
+SWAPDB 0 1
+FLUSHALL
+"""
+
 SCRIPTS = {"strings": STRINGS, "keys": KEYS, "lists": LISTS, "sets": SETS, "hashes": HASHES, "streams": STREAMS}
 
 
 @pytest.mark.parametrize("family", SCRIPTS)
 def test_fixed(pair, family):
     compare(pair, steps_of(SCRIPTS[family]))
+
+
+def test_upon_expired(pair):
+    """The deletion comes first, and both are one transaction."""
+    steps = []
+    for step in steps_of(UPON_EXPIRED):
+        steps += [("DEL", "a", "b", "l", "s", "z"), ("SET", "b", "1"), ("RPUSH", "l", "1", "2"), ("SADD", "s", "1", "2"),
+                  ("ZADD", "z", "1", "x"), ("SET", "a", "1", "PX", "1"), (SLEEP, 0.004), step]
+    compare(pair, steps)
 
 
 def test_restore(pair):

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from resp import NOTHING, Error, Parser, encode
+from servers import Server
 
 pytestmark = pytest.mark.peer
 SERVER_OPTIONS = VALKEY_OPTIONS = ["--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes",
@@ -636,6 +637,10 @@ XGROUP DELCONSUMER s g third
 XGROUP DELCONSUMER s g nobody
 XGROUP DESTROY s h
 XGROUP DESTROY s h
+XADD big 1 a 1
+XADD big 2 a 1
+XADD big 3 a 1
+XADD big MAXLEN ~ 1 LIMIT 1 4 a 1
 ~ XREADGROUP GROUP g c BLOCK 0 STREAMS t > ~ XADD t 1-1 a 1
 ~ XREADGROUP GROUP g d BLOCK 0 NOACK STREAMS t > ~ XADD t 2-1 a 1
 ~ XREAD BLOCK 0 STREAMS t $ ~ XADD t * a 1
@@ -706,6 +711,9 @@ SINTERSTORE a s nokey
 SDIFF a s
 ZADD a 1 1
 ZUNIONSTORE a 1 s
+ZUNIONSTORE a 1 nokey
+SUNIONSTORE a nokey
+SORT nokey STORE a
 ZRANGESTORE a z 0 -1
 ZRANGESTORE a nokey 0 -1
 ZPOPMIN a
@@ -808,6 +816,39 @@ def test_many_fields_expire(pair):
         assert sorted(gone) == sorted(fields[::2])
         assert max(len(words) for words in log) <= 1026
         assert [b"UNLINK", b"h"] in log[-2:], show([(None, words) for words in log[-4:]])
+
+
+def load(valkey_binary, tmp_path, file: bytes, ours: bool) -> str:
+    """The digest of what a server makes of an INCR file."""
+    folder = tmp_path / ("ours" if ours else "theirs")
+    (folder / "appendonlydir").mkdir(parents=True)
+    (folder / "appendonlydir" / "appendonly.aof.1.incr.aof").write_bytes(file)
+    (folder / "appendonlydir" / "appendonly.aof.manifest").write_text(
+        "file appendonly.aof.1.incr.aof seq 1 type i\n")
+    server = Server(folder, *SERVER_OPTIONS, command=None if ours else [valkey_binary]).start()
+    try:
+        with server.raw() as raw:
+            return raw.call("DEBUG", "DIGEST")
+    finally:
+        server.kill()
+
+
+def test_loaded(pair, valkey_binary, tmp_path):
+    """Both servers make of the file what the server had that wrote it."""
+    for db, script in enumerate((LISTS, SETS, HASHES, STREAMS, STRINGS), 1):
+        for step in (("SELECT", db), *steps_of(script)):
+            pair.step(step)
+    pair.step(("SELECT", 0))
+    for step in random_steps(17):
+        pair.step(step)
+    pair.call("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+    pair.step((SLEEP, 1.5))
+    pair.parts()
+    digests = pair.call("DEBUG", "DIGEST")
+    folder = pair.servers[0].folder / "appendonlydir"
+    file = sorted(folder.glob("appendonly.aof.*.incr.aof"))[-1].read_bytes()
+    for ours in (False, True):
+        assert load(valkey_binary, tmp_path, file, ours) == digests[0], ours
 
 
 def random_steps(seed: int) -> list:

@@ -1,5 +1,5 @@
-# What reading and claiming do to consumer groups, as Valkey puts it in the log. It stands beside the command's own words
-# unless that calls effect_own.
+# What reading and claiming do to consumer groups, as Valkey puts it in the log. It stands beside the command's own
+# words unless that calls effect_own.
 from engine.defs cimport *
 from engine.command cimport Arg, Ctx
 from engine.store cimport Key

@@ -94,7 +94,7 @@ def same_log(ours: list, theirs: list) -> bool:
 
 def show(log: list) -> str:
     """For people."""
-    lines = (f"    [{'' if db is None else db.decode()}] {b' '.join(words)[:600]!r}" for db, words in log)
+    lines = [f"    [{'' if db is None else db.decode()}] {b' '.join(words)[:600]!r}" for db, words in log]
     return "\n".join(lines) or "    -"
 
 
@@ -746,8 +746,9 @@ def test_upon_expired(pair):
     """The deletion comes first, and both are one transaction."""
     steps = []
     for step in steps_of(UPON_EXPIRED):
-        steps += [("DEL", "a", "b", "l", "s", "z"), ("SET", "b", "1"), ("RPUSH", "l", "1", "2"), ("SADD", "s", "1", "2"),
-                  ("ZADD", "z", "1", "x"), ("SET", "a", "1", "PX", "1"), (SLEEP, 0.004), step]
+        steps += [("DEL", "a", "b", "l", "s", "z"), ("SET", "b", "1"), ("RPUSH", "l", "1", "2"),
+                  ("SADD", "s", "1", "2"), ("ZADD", "z", "1", "x"), ("SET", "a", "1", "PX", "1"),
+                  (SLEEP, 0.004), step]
     compare(pair, steps)
 
 

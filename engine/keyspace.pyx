@@ -9,7 +9,7 @@ from engine.arena cimport (arena_alloc, arena_free, arena_usable, arena_good_siz
                            memory_used_atomic)
 from engine.numbers cimport parse_i64
 from engine.imports cimport S_IMPORT
-from engine.effects cimport LOG_CRON, effect_gone, effects_wanted
+from engine.effects cimport LOG_CRON, effect_arg, effect_begin, effect_end, effect_gone, effects_wanted
 from engine.command cimport F_WRITE, Session, ctx_random
 from engine.snapshot cimport preimage_slot
 
@@ -551,7 +551,9 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
         key_delete(c, &k)
         c.unasked = False
         if effects_wanted():
-            effect_gone(c, &k)
+            effect_begin(c, k.db, k.slot, 2, b"UNLINK" if conf.lazyfree_eviction else b"DEL")
+            effect_arg(c, k.ptr, k.len)
+            effect_end(c)
         notify(c, N_EVICTED, b"evicted", &k)
         atomic_add64(&evicted_keys, 1, RELAXED)
     unlock(&k.part.lock)

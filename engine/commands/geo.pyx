@@ -476,7 +476,7 @@ cdef void store_found(Search* s, Found* f, u64 n) noexcept nogil:
     cdef double score
     key_init(c, &dst, s.store)
     if n == 0:
-        if lookup_write(c, &dst) != NULL:
+        if table_find(&dst) != NULL:           # even one that has expired
             key_delete(c, &dst)
             notify(c, N_GENERIC, b"del", &dst)
             c.dirty += 1

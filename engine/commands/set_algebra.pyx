@@ -81,14 +81,14 @@ cdef int larger_first(const void* a, const void* b) noexcept nogil:
 cdef void store_result(Ctx* c, SetRef* r, const char* event) noexcept nogil:
     """The destination (the first key) becomes the set, or is deleted if that is empty; the size is replied."""
     cdef u64 size = set_size(r)
-    cdef Entry* old = lookup(c, &c.key)
     if size:
+        lookup(c, &c.key)
         key_put_value(c, &c.key, TYPE_SET, r.enc, r.value)
         key_changed(c, &c.key, N_SET, event)
         c.dirty += 1
     else:
         set_free(r)
-        if old != NULL:
+        if table_find(&c.key) != NULL:         # even one that has expired
             key_delete(c, &c.key)
             key_changed(c, &c.key, N_GENERIC, b"del")
             c.dirty += 1

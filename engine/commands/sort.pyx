@@ -434,12 +434,12 @@ cdef void store_results(Ctx* c, SortArgs* s, SortVec* out) noexcept nogil:
     """Make STORE's key a list of the results, or delete it where there is none; replies how many."""
     cdef Key dst
     key_init(c, &dst, &c.argv[s.store])
-    lookup_write(c, &dst)
     if out.n:
+        lookup_write(c, &dst)
         store_list(c, &dst, out)
         key_changed(c, &dst, N_LIST, b"sortstore")
         c.dirty += out.n
-    elif dst.entry != NULL:
+    elif table_find(&dst) != NULL:     # even one that has expired
         key_delete(c, &dst)
         key_changed(c, &dst, N_GENERIC, b"del")
         c.dirty += 1

@@ -301,6 +301,9 @@ cdef bint trim_limit(Ctx* c, Trim* t, bint given, bint add) noexcept nogil:
     if not add and t.strategy == TRIM_NONE:
         reply_error(c.out, b"ERR syntax error, XTRIM must be called with a trimming strategy")
         return False
+    if c.session != NULL and c.session.id == 0:        # a log is loaded: what it says is exact, with a LIMIT or not
+        t.limit = 0
+        return True
     if given and not t.approx:
         reply_error(c.out, b"ERR syntax error, LIMIT cannot be used without the special ~ option")
         return False

@@ -256,7 +256,6 @@ cdef void finish(Job* j, bint store, const char* event) noexcept nogil:
         return
     z_finish(&z, store)
     if store:
-        lookup_write(j.c, &j.c.key)
         store_result(j.c, &j.c.key, &z, event)
     else:
         show(j, &z)

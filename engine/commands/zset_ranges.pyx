@@ -287,7 +287,6 @@ cdef void cmd_zrangestore(Ctx* c) noexcept nogil:
         while n and z_next(&w, &item):
             z_put(&made, item.score, item.s, item.n)
             n -= 1
-    lookup_write(c, &c.key)
     store_result(c, &c.key, &made, b"zrangestore")
 
 

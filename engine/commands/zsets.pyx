@@ -76,12 +76,13 @@ cdef bint double_arg(Ctx* c, Arg* a, double* v, const char* message) noexcept no
 cdef void store_result(Ctx* c, Key* dst, Z* z, const char* event) noexcept nogil:
     cdef i64 n = <i64>z_len(z)
     if n:
+        lookup_write(c, dst)
         key_put_value(c, dst, TYPE_ZSET, z.enc, z.v)
         notify(c, N_ZSET, event, dst)
         c.dirty += 1
     else:
         z_free(z)
-        if dst.entry != NULL:
+        if table_find(dst) != NULL:            # even one that has expired
             key_delete(c, dst)
             notify(c, N_GENERIC, b"del", dst)
             c.dirty += 1

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from resp import NOTHING, Error, Parser, encode
+from servers import Server
 
 pytestmark = pytest.mark.peer
 SERVER_OPTIONS = VALKEY_OPTIONS = ["--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes",
@@ -93,7 +94,7 @@ def same_log(ours: list, theirs: list) -> bool:
 
 def show(log: list) -> str:
     """For people."""
-    lines = (f"    [{'' if db is None else db.decode()}] {b' '.join(words)[:600]!r}" for db, words in log)
+    lines = [f"    [{'' if db is None else db.decode()}] {b' '.join(words)[:600]!r}" for db, words in log]
     return "\n".join(lines) or "    -"
 
 
@@ -636,6 +637,10 @@ XGROUP DELCONSUMER s g third
 XGROUP DELCONSUMER s g nobody
 XGROUP DESTROY s h
 XGROUP DESTROY s h
+XADD big 1 a 1
+XADD big 2 a 1
+XADD big 3 a 1
+XADD big MAXLEN ~ 1 LIMIT 1 4 a 1
 ~ XREADGROUP GROUP g c BLOCK 0 STREAMS t > ~ XADD t 1-1 a 1
 ~ XREADGROUP GROUP g d BLOCK 0 NOACK STREAMS t > ~ XADD t 2-1 a 1
 ~ XREAD BLOCK 0 STREAMS t $ ~ XADD t * a 1
@@ -644,12 +649,121 @@ XINFO STREAM t
 DEL t
 """
 
+# what comes upon the key `a`, which expired a moment ago
+UPON_EXPIRED = """
+GET a
+SET a 2
+SET a 2 KEEPTTL
+SET a 2 XX
+SET a 2 NX
+SET a 2 EX 100
+SET a 2 GET
+SETNX a 2
+GETSET a 2
+GETDEL a
+GETEX a EX 100
+MSET a 1 b 2
+MSETNX a 1 b2 2
+APPEND a x
+SETRANGE a 0 x
+SETBIT a 1 1
+BITFIELD a SET u8 0 1
+BITOP NOT a b
+PFADD a 1
+PFMERGE a nokey
+PFCOUNT a
+STRLEN a
+EXISTS a a
+TYPE a
+TOUCH a
+TTL a
+OBJECT ENCODING a
+DEBUG OBJECT b
+KEYS *
+SCAN 0 COUNT 1000
+RANDOMKEY
+DBSIZE
+DUMP a
+DEL a
+UNLINK a
+PERSIST a
+EXPIRE a 100
+COPY b a
+COPY b a REPLACE
+COPY a c
+RENAME b a
+RENAMENX a c
+RENAME a c
+MOVE a 1
+MOVE a 1
+SORT l STORE a
+SORT a
+LPUSH a 1
+LPUSHX a 1
+LMOVE l a LEFT LEFT
+LPOP a
+BLPOP a l 1
+SADD a 1
+SMOVE s a 1
+SPOP a
+SUNIONSTORE a s
+SINTERSTORE a s nokey
+SDIFF a s
+ZADD a 1 1
+ZUNIONSTORE a 1 s
+ZUNIONSTORE a 1 nokey
+SUNIONSTORE a nokey
+SORT nokey STORE a
+ZRANGESTORE a z 0 -1
+ZRANGESTORE a nokey 0 -1
+ZPOPMIN a
+GEOADD a 1 1 x
+GEOSEARCHSTORE a nokey FROMLONLAT 1 1 BYBOX 1 1 m
+HSET a f 1
+HINCRBY a f 1
+HSETEX a EX 100 FIELDS 1 f 1
+HGETDEL a FIELDS 1 f
+HRANDFIELD a
+XADD a * f 1
+XADD a NOMKSTREAM * f 1
+XGROUP CREATE a g $ MKSTREAM
+XTRIM a MAXLEN 1
+XREAD STREAMS a 0
+SWAPDB 0 1
+SWAPDB 0 1
+FLUSHALL
+"""
+
 SCRIPTS = {"strings": STRINGS, "keys": KEYS, "lists": LISTS, "sets": SETS, "hashes": HASHES, "streams": STREAMS}
 
 
 @pytest.mark.parametrize("family", SCRIPTS)
 def test_fixed(pair, family):
     compare(pair, steps_of(SCRIPTS[family]))
+
+
+def test_upon_expired(pair):
+    """The deletion comes first, and both are one transaction."""
+    steps = []
+    for step in steps_of(UPON_EXPIRED):
+        steps += [("DEL", "a", "b", "l", "s", "z"), ("SET", "b", "1"), ("RPUSH", "l", "1", "2"),
+                  ("SADD", "s", "1", "2"), ("ZADD", "z", "1", "x"), ("SET", "a", "1", "PX", "1"),
+                  (SLEEP, 0.004), step]
+    compare(pair, steps)
+
+
+@pytest.mark.parametrize("later", ["yes", "no"])
+def test_evicted(pair, later):
+    pair.call("MSET", "a", "1", "b", "2", "c", "3")
+    pair.step(("CONFIG", "SET", "maxmemory-policy", "allkeys-random", "lazyfree-lazy-eviction", later))
+    pair.parts()
+    pair.call("CONFIG", "SET", "maxmemory", "1")
+    pair.call("SET", "d", "refused")
+    pair.step(("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction", "lazyfree-lazy-eviction", "yes"))
+    ours, theirs = pair.parts()[0]
+    word = b"UNLINK" if later == "yes" else b"DEL"
+    assert [word, b"a"] in [words for _, words in theirs]
+    assert sorted(ours) == sorted(theirs), f"\n{show(ours)}\n  Valkey's\n{show(theirs)}"
 
 
 def test_restore(pair):
@@ -717,6 +831,40 @@ def test_many_fields_expire(pair):
         assert sorted(gone) == sorted(fields[::2])
         assert max(len(words) for words in log) <= 1026
         assert [b"UNLINK", b"h"] in log[-2:], show([(None, words) for words in log[-4:]])
+
+
+def load(valkey_binary, tmp_path, file: bytes, ours: bool) -> str:
+    """The digest of what a server makes of an INCR file."""
+    folder = tmp_path / ("ours" if ours else "theirs")
+    (folder / "appendonlydir").mkdir(parents=True)
+    (folder / "appendonlydir" / "appendonly.aof.1.incr.aof").write_bytes(file)
+    (folder / "appendonlydir" / "appendonly.aof.manifest").write_text(
+        "file appendonly.aof.1.incr.aof seq 1 type i\n")
+    server = Server(folder, *SERVER_OPTIONS, command=None if ours else [valkey_binary]).start()
+    try:
+        with server.raw() as raw:
+            return raw.call("DEBUG", "DIGEST")
+    finally:
+        server.kill()
+
+
+def test_loaded(pair, valkey_binary, tmp_path):
+    """Both servers make of the file what the server had that wrote it."""
+    for db, script in enumerate((LISTS, SETS, HASHES, STREAMS, STRINGS), 1):
+        for step in (("SELECT", db), *steps_of(script)):
+            if step[0] != WAITING:     # whose client is in another database
+                pair.step(step)
+    pair.step(("SELECT", 0))
+    for step in random_steps(17):
+        pair.step(step)
+    pair.call("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+    pair.step((SLEEP, 1.5))
+    pair.parts()
+    digests = pair.call("DEBUG", "DIGEST")
+    folder = pair.servers[0].folder / "appendonlydir"
+    file = sorted(folder.glob("appendonly.aof.*.incr.aof"))[-1].read_bytes()
+    for ours in (False, True):
+        assert load(valkey_binary, tmp_path, file, ours) == digests[0], ours
 
 
 def random_steps(seed: int) -> list:

@@ -19,6 +19,7 @@ cdef extern from "<unistd.h>" nogil:
 cdef enum:
     GROW_SLACK_MAX = 1 << 20      # as sds: double up to this, then add as much
     EVICT_ROUNDS_MAX = 256
+    VOLATILE_BUCKETS_MAX = 4096    # looked at in a table for one that has a key with an expiry
 
 cdef i64 NEVER = 0x7FFFFFFFFFFFFFFF
 cdef u64 evicted_keys = 0
@@ -502,10 +503,50 @@ cdef bint any_to_evict(bint only_volatile) noexcept nogil:
     return False
 
 
+cdef bint volatile_bucket(u32 db, Key* k, u64 random) noexcept nogil:
+    """As store_random, but a bucket that has a key with an expiry (k.bucket): where few keys have one, it would take
+    long to meet one by chance. Its partition stays locked (k.part); False: none was found."""
+    cdef u64 total = store_expires(db), target
+    cdef u32 i, slot, last, tries, bits
+    cdef Table* t
+    cdef Bucket* b
+    if total == 0:
+        return False
+    target = random % total
+    for i in range(store.nparts):
+        if target < store.parts[i].db_expires[db]:
+            break
+        target -= store.parts[i].db_expires[db]
+    else:
+        return False                   # some went meanwhile
+    k.part = &store.parts[i]
+    lock(&k.part.lock)
+    last = (i + 1) << store.part_shift
+    random = hash_bytes(<const char*>&random, 8)
+    for slot in range(i << store.part_shift, last):
+        t = store.dbs[db].slots[slot]
+        if t == NULL or target >= t.expires:
+            target -= t.expires if t != NULL else 0
+            continue
+        for tries in range(VOLATILE_BUCKETS_MAX):
+            b = table_bucket(t, <u32>((random + tries) % t.nbuckets))
+            while b != NULL:
+                bits = b.bits & (0x3F if b.bits & BUCKET_CHAINED else 0x7F)
+                while bits:
+                    if b.cells[ctz32(bits)] & CELL_EXPIRE:
+                        k.bucket = b
+                        return True
+                    bits &= bits - 1
+                b = <Bucket*>b.cells[6] if b.bits & BUCKET_CHAINED else NULL
+        break
+    unlock(&k.part.lock)
+    return False
+
+
 cdef bint evict_one(Ctx* c) noexcept nogil:
     """Evict the best of the keys of a few random buckets under the policy; False if nothing could go."""
     cdef bint only_volatile = 1 <= conf.maxmemory_policy <= 4
-    cdef u64 best = 0, score
+    cdef u64 best = 0, score, cell
     cdef u32 n, tries, db, best_db = 0, bits, seen = 0
     cdef char name[512]
     cdef size_t name_len = 0
@@ -520,12 +561,18 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
             if store_expires(db) if only_volatile else store_count(db):
                 break
             db = (db + 1) % store.ndbs
-        if store_random(db, &k, ctx_random(c), False) == NULL:
+        if only_volatile:
+            if not volatile_bucket(db, &k, ctx_random(c)):
+                continue
+        elif store_random(db, &k, ctx_random(c), False) == NULL:
             continue
         bits = k.bucket.bits & (0x3F if k.bucket.bits & BUCKET_CHAINED else 0x7F)
         while bits:
-            e = cell_entry(k.bucket.cells[ctz32(bits)])
+            cell = k.bucket.cells[ctz32(bits)]
             bits &= bits - 1
+            if only_volatile and not cell & CELL_EXPIRE:
+                continue
+            e = cell_entry(cell)
             score = evict_score(c, e)
             if score == 0 or entry_klen(e) > 512:
                 continue

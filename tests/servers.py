@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from resp import Raw
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,9 +137,9 @@ class Server:
         return data[-LOG_TAIL_BYTES:].decode("utf-8", "replace")
 
     def connect(self, **options: object) -> redis.Redis:
-        """A client; RESP2 unless `protocol=3`."""
-        return redis.Redis(**{"host": "127.0.0.1", "port": self.port, "protocol": 2,
-                              "socket_timeout": 30, **options})
+        """A client; RESP2 unless `protocol=3`. It tries again at once: its own pauses are seconds."""
+        return redis.Redis(**{"host": "127.0.0.1", "port": self.port, "protocol": 2, "socket_timeout": 30,
+                              "retry": Retry(NoBackoff(), 3), **options})
 
     def raw(self, timeout_s: float = 20.0, recv_bytes: int = 0) -> Raw:
         """A connection for bytes."""

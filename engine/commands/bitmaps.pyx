@@ -3,6 +3,7 @@
 from libc.string cimport memcpy, memset
 from engine.defs cimport *
 from engine.store cimport *
+from engine.args cimport long_arg
 from engine.command cimport Arg, Ctx, arg_is, register
 from engine.conf cimport conf
 from engine.events cimport key_changed, notify, N_GENERIC, N_STRING
@@ -49,14 +50,6 @@ cdef struct Field:                 # one subcommand of BITFIELD
 
 # ---- arguments
 
-cdef inline bint int_arg(Ctx* c, Arg* a, i64* out) noexcept nogil:
-    """The integer of an argument; False: replied that it is none."""
-    if likely(parse_i64(a.ptr, a.len, out)):
-        return True
-    reply_error(c.out, b"ERR value is not an integer or out of range")
-    return False
-
-
 cdef inline bint offset_arg(Ctx* c, Arg* a, u32 field_bits, u64* out) noexcept nogil:
     """A bit's number; with field_bits "#n" is the n-th field of so many bits."""
     cdef size_t sign = 1 if field_bits and a.len and a.ptr[0] == c'#' else 0
@@ -84,14 +77,14 @@ cdef bint range_args(Ctx* c, i64 at, Range* r) noexcept nogil:
     if given > 3:
         reply_error(c.out, b"ERR syntax error")
         return False
-    if not int_arg(c, &c.argv[at], &r.start):
+    if not long_arg(c, &c.argv[at], &r.start):
         return False
     if given == 3:
         r.in_bits = arg_is(&c.argv[at + 2], b"bit", 3)
         if not r.in_bits and not arg_is(&c.argv[at + 2], b"byte", 4):
             reply_error(c.out, b"ERR syntax error")
             return False
-    return given == 1 or int_arg(c, &c.argv[at + 1], &r.end)
+    return given == 1 or long_arg(c, &c.argv[at + 1], &r.end)
 
 
 cdef bint range_bits(Range* r, i64 length, i64* first, i64* last) noexcept nogil:
@@ -184,7 +177,7 @@ cdef void cmd_bitpos(Ctx* c) noexcept nogil:
     cdef char tmp[24]
     cdef const char* p
     cdef i64 bit, length, first, last, found
-    if not int_arg(c, &c.argv[2], &bit):
+    if not long_arg(c, &c.argv[2], &bit):
         return
     if bit & ~1:
         reply_error(c.out, b"ERR The bit argument must be 1 or 0.")
@@ -404,7 +397,7 @@ cdef i64 field_args(Ctx* c, i64 at, Field* f) noexcept nogil:
         return -1
     if f.kind == FIELD_GET:
         return at + 3
-    return at + 4 if int_arg(c, a + 3, &f.value) else -1
+    return at + 4 if long_arg(c, a + 3, &f.value) else -1
 
 
 cdef i64 field_load(const char* p, size_t length, Field* f) noexcept nogil:

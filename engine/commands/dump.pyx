@@ -5,13 +5,13 @@ import engine.oldrdb  # its load_ops
 
 from engine.defs cimport *
 from engine.store cimport *
+from engine.args cimport long_arg
 from engine.command cimport Ctx, Arg, arg_is, register
 from engine.conf cimport conf
 from engine.effects cimport effect_end, effect_int, effect_word, effects_wanted
 from engine.events cimport *
 from engine.keyspace cimport (key_delete, key_put, lfu_policy, lookup, lookup_read, lookup_write, lru_clock,
                               set_string)
-from engine.numbers cimport parse_i64
 from engine.rdbio cimport *
 from engine.reply cimport *
 from engine.restate cimport *
@@ -78,13 +78,6 @@ cdef size_t string_text(Entry* e, char* tmp, const char** s) noexcept nogil:
 
 # ---- RESTORE
 
-cdef bint number_arg(Ctx* c, Arg* a, i64* v) noexcept nogil:
-    if parse_i64(a.ptr, a.len, v):
-        return True
-    reply_error(c.out, b"ERR value is not an integer or out of range")
-    return False
-
-
 cdef bint restore_options(Ctx* c, Restore* r) noexcept nogil:
     """The words after the payload; False: an error was replied."""
     cdef i64 i = 4
@@ -99,14 +92,14 @@ cdef bint restore_options(Ctx* c, Restore* r) noexcept nogil:
             r.absttl = True
         elif more and r.freq == -1 and arg_is(&c.argv[i], b"idletime", 8):
             i += 1
-            if not number_arg(c, &c.argv[i], &r.idle_s):
+            if not long_arg(c, &c.argv[i], &r.idle_s):
                 return False
             if r.idle_s < 0:
                 reply_error(c.out, b"ERR Invalid IDLETIME value, must be >= 0")
                 return False
         elif more and r.idle_s == -1 and arg_is(&c.argv[i], b"freq", 4):
             i += 1
-            if not number_arg(c, &c.argv[i], &r.freq):
+            if not long_arg(c, &c.argv[i], &r.freq):
                 return False
             if not 0 <= r.freq <= 255:
                 reply_error(c.out, b"ERR Invalid FREQ value, must be >= 0 and <= 255")
@@ -223,7 +216,7 @@ cdef void cmd_restore(Ctx* c) noexcept nogil:
     if not r.replace and lookup_write(c, &c.key) != NULL:
         reply_error(c.out, b"BUSYKEY Target key name already exists.")
         return
-    if not number_arg(c, &c.argv[2], &r.ttl):
+    if not long_arg(c, &c.argv[2], &r.ttl):
         return
     if r.ttl < 0:
         reply_error(c.out, b"ERR Invalid TTL value, must be >= 0")

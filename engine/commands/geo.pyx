@@ -4,9 +4,10 @@ from libc.math cimport llrint
 from libc.stdlib cimport abort, free, malloc, qsort, realloc
 from libc.string cimport memset
 from engine.defs cimport *
+from engine.args cimport long_arg
 from engine.command cimport Arg, Ctx, arg_is, commands, register
 from engine.commands.keys cimport error_quoting
-from engine.commands.zsets cimport double_arg, long_arg, zadd_scored, zset_read
+from engine.commands.zsets cimport double_arg, zadd_scored, zset_read
 from engine.effects cimport effect_end, effect_int, effects_wanted
 from engine.events cimport *
 from engine.geohash cimport *

@@ -4,6 +4,7 @@ from libc.stdlib cimport malloc, free, qsort
 from engine.defs cimport *
 from engine.store cimport *
 from engine.arena cimport Arena
+from engine.args cimport least_arg
 from engine.command cimport Ctx, Arg, register, arg_is
 from engine.commands.keys cimport out_append
 from engine.events cimport *
@@ -134,8 +135,7 @@ cdef void cmd_sintercard(Ctx* c) noexcept nogil:
     cdef SetWalk w
     cdef LpValue v
     cdef i64 keys, limit = 0, n = 0, i
-    if not parse_i64(c.argv[1].ptr, c.argv[1].len, &keys) or keys < 1:
-        reply_error(c.out, b"ERR numkeys should be greater than 0")
+    if not least_arg(c, &c.argv[1], &keys, 1, b"ERR numkeys should be greater than 0"):
         return
     if keys > c.argc - 2:
         reply_error(c.out, b"ERR Number of keys can't be greater than number of args")
@@ -145,8 +145,7 @@ cdef void cmd_sintercard(Ctx* c) noexcept nogil:
         if not arg_is(&c.argv[i], b"limit", 5) or i + 1 == c.argc:
             reply_error(c.out, b"ERR syntax error")
             return
-        if not parse_i64(c.argv[i + 1].ptr, c.argv[i + 1].len, &limit) or limit < 0:
-            reply_error(c.out, b"ERR LIMIT can't be negative")
+        if not least_arg(c, &c.argv[i + 1], &limit, 0, b"ERR LIMIT can't be negative"):
             return
         i += 2
     if not operands(c, &o, 2, keys):

@@ -5,6 +5,7 @@ from libc.string cimport memmove
 from engine.defs cimport *
 from engine.store cimport *
 from engine.arena cimport arena_free
+from engine.args cimport long_arg
 from engine.command cimport Ctx, Arg, register, ctx_random
 from engine.commands.keys cimport (ScanArgs, error_quoting, out_append, parse_cursor, scan_args)
 from engine.conf cimport conf
@@ -474,8 +475,7 @@ cdef void srandmember_count(Ctx* c) noexcept nogil:
     cdef u64 size
     cdef SetRef r
     cdef Entry* e
-    if not parse_i64(c.argv[2].ptr, c.argv[2].len, &count):
-        reply_error(c.out, b"ERR value is not an integer or out of range")
+    if not long_arg(c, &c.argv[2], &count):
         return
     if count == INT64_MIN:
         reply_error(c.out, b"ERR value is out of range, value must between -9223372036854775807 and "

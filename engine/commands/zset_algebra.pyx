@@ -5,8 +5,9 @@ The result is collected in the table of a fresh Zset in the arena of the destina
 key's), then sorted at once by z_finish."""
 from libc.stdlib cimport calloc, free, abort
 from engine.defs cimport *
+from engine.args cimport least_arg, long_arg
 from engine.command cimport Arg, Ctx, arg_is, register
-from engine.commands.zsets cimport double_arg, least_arg, long_arg, store_result
+from engine.commands.zsets cimport double_arg, store_result
 from engine.events cimport *
 from engine.hashing cimport hash_bytes
 from engine.keyspace cimport *

@@ -2,8 +2,9 @@
 """Sorted sets: ranges by rank, score and member, read, counted, stored and deleted."""
 from libc.string cimport memchr
 from engine.defs cimport *
+from engine.args cimport long_arg
 from engine.command cimport Arg, Ctx, arg_is, register
-from engine.commands.zsets cimport long_arg, store_result, zset_read, zset_write
+from engine.commands.zsets cimport store_result, zset_read, zset_write
 from engine.doubles cimport scan_double
 from engine.events cimport *
 from engine.keyspace cimport *

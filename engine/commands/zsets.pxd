@@ -6,8 +6,6 @@ from engine.zset cimport Z
 
 cdef bint zset_read(Ctx* c, Key* k, Z* z) noexcept nogil       # False: it is missing (wrong: replied)
 cdef Entry* zset_write(Ctx* c, Key* k, Z* z, bint* wrong) noexcept nogil
-cdef bint long_arg(Ctx* c, Arg* a, i64* v) noexcept nogil
-cdef bint least_arg(Ctx* c, Arg* a, i64* v, i64 least, const char* message) noexcept nogil
 cdef bint double_arg(Ctx* c, Arg* a, double* v, const char* message) noexcept nogil
 # ZADD behind its arguments: the i-th of `scores` is for the member argv[at + step * i + step - 1]
 cdef void zadd_scored(Ctx* c, i64 at, i64 step, double* scores, u32 flags, bint ch) noexcept nogil

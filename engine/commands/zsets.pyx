@@ -3,6 +3,7 @@
 from libc.stdlib cimport malloc, calloc, free, abort
 from engine.defs cimport *
 from engine.blocking cimport block_on, timeout_arg, WAIT_NULL_ARRAY, WAIT_ZSET
+from engine.args cimport least_arg, long_arg
 from engine.command cimport Arg, Ctx, arg_is, ctx_random, register
 from engine.commands.keys cimport ScanArgs, out_append, parse_cursor, scan_args
 from engine.doubles cimport read_double
@@ -12,7 +13,6 @@ from engine.glob cimport glob_match
 from engine.keyspace cimport *
 from engine.members cimport MemberWalk, cell_item, cell_key, item_score, members_scan
 from engine.multikey cimport row_keynum
-from engine.numbers cimport parse_i64
 from engine.reply cimport *
 from engine.restate cimport *
 from engine.store cimport *
@@ -47,21 +47,6 @@ cdef Entry* zset_write(Ctx* c, Key* k, Z* z, bint* wrong) noexcept nogil:
         return NULL
     z_of(z, k, e)
     return e
-
-
-cdef bint long_arg(Ctx* c, Arg* a, i64* v) noexcept nogil:
-    if likely(parse_i64(a.ptr, a.len, v)):
-        return True
-    reply_error(c.out, b"ERR value is not an integer or out of range")
-    return False
-
-
-cdef bint least_arg(Ctx* c, Arg* a, i64* v, i64 least, const char* message) noexcept nogil:
-    """A number of at least `least`; else `message` is the error."""
-    if parse_i64(a.ptr, a.len, v) and v[0] >= least:
-        return True
-    reply_error(c.out, message)
-    return False
 
 
 cdef bint double_arg(Ctx* c, Arg* a, double* v, const char* message) noexcept nogil:

@@ -13,6 +13,7 @@ from engine.conf cimport conf
 from engine.defs cimport *
 from engine.hashing cimport SLOTS
 from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.rdbio cimport *
 from engine.snapshot cimport hook_emptied, hook_preimage, hook_preimage_all
 from engine.store cimport *
@@ -38,6 +39,7 @@ cdef struct Snapshot:
     RdbOut out                     # the saver's
     i64 out_db                     # database that the saver's piece has named last; -1: none
     u32 stop                       # it is not wanted any more
+    u32 ended                      # of `run`: what it wrote here is seen by the next `begin`
     bint slots                     # cluster mode: say what each slot has
     bint compress
     i64 now_ms
@@ -47,7 +49,7 @@ cdef struct Snapshot:
     u32 side_lock
     u64 side_bytes
     u64 side_max
-    bint opened                    # the file can be written to
+    u32 opened                     # the file can be written to
     u64 side_peak
     Side* side
     u8[SLOTS] done                 # under the lock of the slot's partition
@@ -92,7 +94,7 @@ cdef Side* new_side() noexcept nogil:
 
 cdef void give(Side* side) noexcept nogil:
     """Leave a piece for the saver; where it is behind, write it here."""
-    if s.side_bytes > s.side_max and s.opened:
+    if atomic_load64(&s.side_bytes, RELAXED) > s.side_max and atomic_load32(&s.opened, ACQUIRE):
         rdb_write(&s.file, side.out.p, side.out.len)
         rdb_out_free(&side.out)
         free(side)
@@ -100,9 +102,9 @@ cdef void give(Side* side) noexcept nogil:
     lock(&s.side_lock)
     side.next = s.side
     s.side = side
-    s.side_bytes += side.out.cap
+    atomic_add64(&s.side_bytes, side.out.cap, RELAXED)
     if s.side_bytes > s.side_peak:
-        s.side_peak = s.side_bytes
+        atomic_store64(&s.side_peak, s.side_bytes, RELAXED)
     unlock(&s.side_lock)
 
 
@@ -116,7 +118,7 @@ cdef void preimage(u32 slot) noexcept nogil:
     s.done[slot] = 1
     side = new_side()
     n = put_slot(&side.out, slot, &db)
-    if n == 0 or s.stop:
+    if n == 0 or atomic_load32(&s.stop, ACQUIRE):
         rdb_out_free(&side.out)
         free(side)
         return
@@ -131,7 +133,7 @@ cdef void preimage_rest() noexcept nogil:
     cdef i64 db = -1
     cdef u64 n = 0
     for slot in range(SLOTS):
-        if s.stop:
+        if atomic_load32(&s.stop, ACQUIRE):
             break
         if s.done[slot]:
             continue
@@ -141,7 +143,11 @@ cdef void preimage_rest() noexcept nogil:
             give(side)
             side = new_side()
             db = -1
-    give(side)
+    if side.out.len:
+        give(side)
+    else:                              # nothing was left: the saver may have ended, and would not take it
+        rdb_out_free(&side.out)
+        free(side)
     atomic_add64(&s.keys, n, RELAXED)
 
 
@@ -159,16 +165,14 @@ cdef void write_side() noexcept nogil:
     """Take what commands have left."""
     cdef Side* side
     cdef Side* following
-    if s.side == NULL:
-        return
     lock(&s.side_lock)
     side = s.side
     s.side = NULL
-    s.side_bytes = 0
+    atomic_store64(&s.side_bytes, 0, RELAXED)
     unlock(&s.side_lock)
     while side != NULL:
         following = side.next
-        if not s.stop and s.opened:
+        if not atomic_load32(&s.stop, ACQUIRE) and s.opened:
             rdb_write(&s.file, side.out.p, side.out.len)
         rdb_out_free(&side.out)
         free(side)
@@ -208,11 +212,16 @@ cdef void delay(u64 keys) noexcept nogil:
 cdef void save_slots() noexcept nogil:
     cdef u32 slot
     cdef u64 n
+    cdef bint done, failed
     cdef i64 rest_at = mono_us() + CHUNK_US
     for slot in range(SLOTS):
-        if atomic_load32(&s.stop, ACQUIRE) or s.file.error:
+        racy_begin()
+        failed = s.file.error != 0     # if a command's piece fails at this moment the next slot's turn sees it
+        done = s.done[slot]            # it stays so; where it is not yet, it is looked at again under the lock
+        racy_end()
+        if failed or atomic_load32(&s.stop, ACQUIRE):
             return
-        if s.done[slot]:               # it stays so
+        if done:
             continue
         n = save_slot(slot)
         write_side()
@@ -231,20 +240,28 @@ cdef void wait_for_all() noexcept nogil:
         unlock(&store.parts[i].lock)
 
 
+cdef void not_any_more() noexcept nogil:
+    racy_begin()                       # who sees it later finds that all slots are written, or that it is stopped
+    conf.snapshot = 0
+    racy_end()
+
+
 def begin(bint slots, bytes functions, i64 used_bytes, i64 delay_us) -> None:
     """Fix the moment: from now on what is about to change is kept. `run` follows. One snapshot at a time."""
     cdef const char* text = functions
     cdef size_t n = len(functions)
     cdef u32 db
     with nogil:
-        s.stop = 0
+        atomic_load32(&s.ended, ACQUIRE)
+        atomic_store32(&s.stop, 0, RELAXED)
         s.slots = slots
         s.compress = conf.rdb_compression
         s.now_ms = wall_us() // 1000
         s.delay_us = delay_us
-        s.keys = s.keys_total = 0
-        s.side_lock = 0
-        s.side_bytes = s.side_peak = 0
+        atomic_store64(&s.keys, 0, RELAXED)
+        atomic_store64(&s.keys_total, 0, RELAXED)
+        atomic_store64(&s.side_bytes, 0, RELAXED)
+        atomic_store64(&s.side_peak, 0, RELAXED)
         s.side_max = <u64>(used_bytes // SIDE_SHARE)
         if s.side_max < SIDE_MAX:
             s.side_max = SIDE_MAX
@@ -258,7 +275,7 @@ def begin(bint slots, bytes functions, i64 used_bytes, i64 delay_us) -> None:
         for db in range(store.ndbs):
             if store_count(db):
                 save_db_head(&s.out, db, store_count(db), store_expires(db))
-                s.keys_total += store_count(db)
+                atomic_add64(&s.keys_total, store_count(db), RELAXED)
         conf.snapshot = 1
         unlock_all()
 
@@ -271,14 +288,14 @@ def run(bytes path, bint checksum) -> tuple:
         made = rdb_open(&s.file, name, checksum)
         if made:
             flush_out()                # the head, before any command can write to the file
-            s.opened = True
+            atomic_store32(&s.opened, 1, RELEASE)
             save_slots()
-        if s.file.error or s.stop:
-            s.stop = 1
-            conf.snapshot = 0
+        if s.file.error or atomic_load32(&s.stop, ACQUIRE):
+            atomic_store32(&s.stop, 1, RELEASE)
+            not_any_more()
         wait_for_all()
-        conf.snapshot = 0
-        stopped = s.stop               # a FLUSHALL that comes later has nothing to stop
+        not_any_more()
+        stopped = atomic_load32(&s.stop, ACQUIRE)  # a FLUSHALL that comes later has nothing to stop
         write_side()
         if stopped:
             rdb_drop(&s.file)
@@ -286,6 +303,7 @@ def run(bytes path, bint checksum) -> tuple:
             flush_out()
             rdb_finish(&s.file)
         rdb_out_free(&s.out)
+        atomic_store32(&s.ended, 1, RELEASE)
     return s.file.error, bool(stopped), bool(made)
 
 
@@ -302,7 +320,11 @@ def stop() -> None:
 
 def figures() -> dict:
     """Keys written and to be written, bytes of side buffers at their most, bytes of the file."""
-    return {"keys": s.keys, "keys_total": s.keys_total, "side_peak": s.side_peak, "bytes": s.file.bytes}
+    racy_begin()
+    written = s.file.bytes
+    racy_end()
+    return {"keys": atomic_load64(&s.keys, RELAXED), "keys_total": atomic_load64(&s.keys_total, RELAXED),
+            "side_peak": atomic_load64(&s.side_peak, RELAXED), "bytes": written}
 
 
 hook_preimage = preimage

@@ -1,6 +1,7 @@
 # slotring: data plane
 """Settings of the data plane by name; see conf.pxd."""
 from engine.defs cimport *
+from engine.racy cimport racy_begin, racy_end
 
 NAMES = ("maxmemory", "refuse_writes", "aof_errno", "effects", "hold_replies", "snapshot",
          "maxmemory_policy", "maxmemory_samples", "lfu_log_factor", "lfu_decay_time",
@@ -19,7 +20,11 @@ NAMES = ("maxmemory", "refuse_writes", "aof_errno", "effects", "hold_replies", "
 
 def set(str name, value: int) -> None:
     """Set one word."""
-    (<i64*>&conf)[NAMES.index(name)] = value
+    cdef i64* word = <i64*>&conf + <i64>NAMES.index(name)
+    cdef i64 n = value
+    racy_begin()                       # whole words: a worker sees the old one or the new one
+    word[0] = n
+    racy_end()
 
 
 def get(str name) -> int:

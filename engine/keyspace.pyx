@@ -5,6 +5,7 @@ from libc.string cimport memcpy, memset, memmove
 from engine.defs cimport *
 from engine.store cimport *
 from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.arena cimport (arena_alloc, arena_free, arena_usable, arena_good_size,
                            memory_used_atomic)
 from engine.numbers cimport parse_i64
@@ -442,6 +443,7 @@ cdef void expire_all() noexcept nogil:
     cdef u64 rounds
     cdef Partition* p
     cdef u32 last
+    cdef bint none
     for rounds in range(<u64>store.ndbs * store.nparts + 1):
         if cycle.slot >= SLOTS:
             cycle.slot = 0
@@ -451,7 +453,10 @@ cdef void expire_all() noexcept nogil:
         cron_ctx.db = cycle.db
         p = part_of(cycle.slot)
         last = (p.index + 1) << store.part_shift
-        if p.db_expires[cycle.db] == 0 and p.db_fields[cycle.db] == 0:
+        racy_begin()                   # what comes a moment later is found in the next round
+        none = p.db_expires[cycle.db] == 0 and p.db_fields[cycle.db] == 0
+        racy_end()
+        if none:
             cycle.slot = last
         elif not expire_slots(p, last):
             cycle.slot += 1            # another's turn
@@ -460,7 +465,6 @@ cdef void expire_all() noexcept nogil:
 
 def expire_cycle(i64 now_ms, i64 budget_us) -> int:
     """Delete expired keys, at most for budget_us microseconds; returns how many. One thread at a time."""
-    global expired_keys_active
     if conf.import_mode:               # what is imported expires when its source says so
         return 0
     with nogil:
@@ -470,7 +474,7 @@ def expire_cycle(i64 now_ms, i64 budget_us) -> int:
         cycle.stop_us = mono_us() + budget_us
         cycle.gone = 0
         expire_all()
-        expired_keys_active += cycle.gone
+        atomic_add64(&expired_keys_active, cycle.gone, RELAXED)
     return cycle.gone
 
 
@@ -607,17 +611,23 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
     return True
 
 
+cdef inline bint fits(i64 used) noexcept nogil:
+    """Is so much allowed now? CONFIG SET may raise the limit, or lift it, while we evict."""
+    cdef i64 limit = conf.maxmemory
+    return limit == 0 or used <= limit
+
+
 cdef int evict_if_needed(Ctx* c) noexcept nogil:
     """Before a command that may use memory, no lock held: 0 fine, -1 over maxmemory and nothing to evict."""
     cdef u32 rounds
-    if used_now() <= conf.maxmemory:
+    if fits(used_now()):
         return 0
     if conf.maxmemory_policy == 0:
         return -1
     for rounds in range(EVICT_ROUNDS_MAX):
         if not evict_one(c):
             return -1
-        if used_now() <= conf.maxmemory:
+        if fits(used_now()):
             return 0
     return 0
 
@@ -633,7 +643,7 @@ def evict_cycle(i64 now_ms, used) -> None:
     if cron_ctx.random == 0:
         cron_ctx.random = rdtsc() | 1
     for rounds in range(EVICT_ROUNDS_MAX):
-        if not more or used() <= conf.maxmemory:
+        if not more or fits(used()):
             break
         with nogil:
             more = evict_one(&cron_ctx)
@@ -647,14 +657,14 @@ def set_extra_memory(i64 n) -> None:
 
 def reset_stats() -> None:
     """CONFIG RESETSTAT."""
-    global evicted_keys, expired_keys_active
-    evicted_keys = 0
-    expired_keys_active = 0
+    atomic_store64(&evicted_keys, 0, RELAXED)
+    atomic_store64(&expired_keys_active, 0, RELAXED)
 
 
 def stats() -> dict:
     """Counters of eviction and active expiry."""
-    return {"evicted_keys": evicted_keys, "expired_active": expired_keys_active}
+    return {"evicted_keys": atomic_load64(&evicted_keys, RELAXED),
+            "expired_active": atomic_load64(&expired_keys_active, RELAXED)}
 
 
 cron_ctx.log_id = LOG_CRON

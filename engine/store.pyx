@@ -4,6 +4,7 @@ from libc.stdlib cimport calloc, malloc, realloc, free, abort
 from libc.string cimport memcpy, memcmp, memset
 from engine.defs cimport *
 from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.arena cimport (Arena, arena_alloc, arena_free, arena_usable, arena_good_size,
                            arena_init, arena_trim, arena_purge, arena_free_bytes)
 from engine.hashing cimport hash_bytes, SLOTS
@@ -582,8 +583,10 @@ cdef u64 store_count(u32 db) noexcept nogil:
     """Keys in a database; exact when nothing is written meanwhile."""
     cdef u64 n = 0
     cdef u32 i
+    racy_begin()
     for i in range(store.nparts):
         n += store.parts[i].db_keys[db]
+    racy_end()
     return n
 
 
@@ -591,8 +594,10 @@ cdef u64 store_expires(u32 db) noexcept nogil:
     """Keys with an expiry in a database."""
     cdef u64 n = 0
     cdef u32 i
+    racy_begin()
     for i in range(store.nparts):
         n += store.parts[i].db_expires[db]
+    racy_end()
     return n
 
 
@@ -666,8 +671,10 @@ def used_exact() -> int:
     """Bytes of all blocks handed out, summed over the arenas."""
     cdef i64 n = 0
     cdef u32 i
+    racy_begin()                       # each is a whole word; together they are of about this moment
     for i in range(store.nparts):
         n += store.parts[i].arena.used
+    racy_end()
     return n
 
 
@@ -680,8 +687,10 @@ def field_expiring(int db) -> int:
     """Hashes of a database that have fields with an expiry."""
     cdef u32 i
     cdef u64 n = 0
+    racy_begin()
     for i in range(store.nparts):
         n += store.parts[i].db_fields[db]
+    racy_end()
     return n
 
 
@@ -690,19 +699,28 @@ def doomed() -> int:
     return atomic_load64(&doomed_count, RELAXED)
 
 
+cdef inline bint has_doomed(Partition* p) noexcept nogil:
+    """A hint: what is put there meanwhile has its turn in the next round."""
+    cdef bint some
+    racy_begin()
+    some = p.doomed_n != 0
+    racy_end()
+    return some
+
+
 def free_doomed(i64 budget_us) -> int:
     """Free large deleted values for at most about budget_us; returns how many ended. One thread at a time."""
     cdef i64 stop
     cdef u32 i
     cdef u64 ended = 0
     cdef Partition* p
-    if not doomed_count:
+    if not atomic_load64(&doomed_count, RELAXED):
         return 0
     with nogil:
         stop = mono_us() + budget_us
         for i in range(store.nparts):
             p = &store.parts[i]
-            while p.doomed_n and mono_us() < stop:
+            while has_doomed(p) and mono_us() < stop:
                 lock(&p.lock)
                 ended += doomed_free_some(p, DOOM_PIECE)
                 unlock(&p.lock)

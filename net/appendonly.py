@@ -218,6 +218,7 @@ class Rewrite:
         self.started_s = int(time.time())
         self.pid = 0
         self.killed = False
+        self.emptied = False             # a FLUSHALL came
         self.is_rdb = config.get_value("aof-use-rdb-preamble")
 
     def start(self) -> None:
@@ -245,7 +246,9 @@ class Rewrite:
         finally:
             if not good:
                 _give_up(temporary)
-            if not self.killed or good:
+            if self.emptied and not self.killed:
+                state.scheduled = True           # FLUSHALL has made the base worthless: another one
+            elif not self.killed or good:
                 _note_end(good)
             state.last_duration_s = int(time.time()) - self.started_s
             saving.state.child = None
@@ -258,6 +261,7 @@ class Rewrite:
             saving.say_write_error(number, made, temporary)
             log.warning("Background AOF rewrite terminated with error")
         elif stopped:
+            self.emptied = True
             log.warning("Background AOF rewrite terminated by signal 10")
         else:
             log.notice(f"Successfully created the temporary AOF base file {temporary}")

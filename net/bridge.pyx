@@ -6,18 +6,20 @@ it. A handler is (client, args) -> reply; the reply is encoded by net.reply.
 import os
 import threading
 
-from libc.stdlib cimport malloc, free
+from libc.stdlib cimport malloc, realloc, free, abort
 from libc.string cimport memcpy, strlen, strncmp
 from engine.defs cimport *
 from engine.reply cimport *
 from engine.command cimport *
 from engine.imports cimport S_IMPORT
 from engine.conf cimport conf
+from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.store cimport store, Partition
 from net.conn cimport *
 from net.worker cimport *
 from net.pubsub cimport pubsub_leave, PS_CHANNEL, PS_PATTERN, PS_SHARD
-from net.feed cimport feed_line, feed_monitors
+from net.feed cimport feed_monitors
 from net.tracking cimport tracking_begin, tracking_end, tracking_prefix, T_BCAST, T_BROKEN, T_CACHING
 from net.txn cimport Txn, txn_free
 from engine.snapshot cimport hook_dirty
@@ -304,6 +306,19 @@ cdef bint may_have_secret(Command* cmd) noexcept nogil:
             or strncmp(n, b"config", 6) == 0 or strncmp(n, b"migrate", 8) == 0)
 
 
+cdef void feed_words(Worker* w, Conn* c, list shown):
+    """Show monitors a command whose words are not all as they came."""
+    cdef i64 n = len(shown), i
+    cdef Arg* argv = <Arg*>malloc(n * sizeof(Arg))
+    if argv == NULL:
+        abort()
+    for i in range(n):
+        argv[i].ptr = PyBytes_AS_STRING(shown[i])
+        argv[i].len = len(shown[i])
+    feed_monitors(w, c, argv, n)
+    free(argv)
+
+
 cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int kind,
                    i64 value) noexcept nogil:
     if kind == EVENT_MONITOR and not may_have_secret(cmd):
@@ -315,11 +330,12 @@ cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int ki
         try:
             client = client_of(w, c)
             if kind == EVENT_MONITOR:
-                from net.commands import monitor
-                line = monitor.line(client.db, client.addr, words(argv, argc))
-                feed_line(w, <char*><bytes>line, len(line))
+                from net.commands import commandlog
+                client.addr                # describes the connection
+                feed_words(w, c, commandlog.redact(words(argv, argc)))
             elif kind == EVENT_GONE:
-                conf.monitors -= 1
+                from net.commands import monitor
+                monitor.watch(client, False)
             elif kind == EVENT_BAD_PAYLOAD:
                 from net.commands import payloads
                 payloads.refused(value)
@@ -452,8 +468,10 @@ cdef i64 dirty_so_far() noexcept nogil:
     """Changes to the data by all workers."""
     cdef u32 i
     cdef i64 n = 0
+    racy_begin()
     for i in range(nworkers):
         n += workers[i].ctx.dirty
+    racy_end()
     return n
 
 
@@ -469,54 +487,87 @@ def stop() -> None:
         thread.join(5)
 
 
-def clients() -> list:
-    """A snapshot of all connections, oldest first."""
+cdef Conn** all_conns(u64* n) noexcept nogil:
+    """The connections of all workers, malloc'ed: nothing of Python may run under the lists' locks."""
     cdef u32 i
     cdef Conn* c
-    cdef i64 now = wall_us()
-    cdef u64 pending
-    found = []
+    cdef Conn** found = NULL
+    cdef u64 cap = 0
+    n[0] = 0
     for i in range(nworkers):
+        lock(&workers[i].conns_lock)
         c = workers[i].conns
         while c != NULL:
-            if c.session.id and not c.flags & C_CLOSING:
-                if not c.addr[0]:
-                    describe(c.fd, False, c.flags & C_UNIX, c.addr)
-                if not c.laddr[0]:
-                    describe(c.fd, True, c.flags & C_UNIX, c.laddr)
-                pending = c.out.bytes
-                found.append({
-                    "id": c.session.id, "addr": <bytes>c.addr, "laddr": <bytes>c.laddr, "fd": c.fd,
-                    "name": get_text(&c.name), "age_us": now - c.created_us,
-                    "idle_us": now - c.last_us, "db": c.session.db, "resp": c.session.resp,
-                    "qbuf": c.qlen, "qbuf_free": c.qcap - c.qlen, "argv_mem": 0,
-                    "rbp": CHUNK_BYTES if c.out.chunks else 0, "rbs": CHUNK_BYTES if c.out.chunks else 0,
-                    "obl": 0, "oll": c.out.chunks, "omem": pending,
-                    "tot_mem": sizeof(Conn) + c.qcap + pending + c.queued_bytes,
-                    "cmd": commands[c.last_cmd].name[:commands[c.last_cmd].name_len]
-                           if c.last_cmd < commands_used else b"NULL",
-                    "lib_name": get_text(&c.lib_name), "lib_ver": get_text(&c.lib_ver),
-                    "tot_net_in": c.net_in, "tot_net_out": c.net_out, "tot_cmds": c.commands,
-                    "sub": c.subs_n[PS_CHANNEL], "psub": c.subs_n[PS_PATTERN], "ssub": c.subs_n[PS_SHARD],
-                    "redir": c.track_redirect_id if c.session.flags & S_TRACKING else -1,
-                    "multi": c.queued, "multi_mem": c.queued_bytes, "watch": c.session.watched,
-                    "flags": flag_text(c), "user": b"default", "capa": ""})
+            if n[0] == cap:
+                cap = cap * 2 + 64
+                found = <Conn**>realloc(found, cap * sizeof(Conn*))
+                if found == NULL:
+                    abort()
+            found[n[0]] = c
+            n[0] += 1
             c = c.next
+        unlock(&workers[i].conns_lock)
+    return found
+
+
+def clients() -> list:
+    """All connections, oldest first. Their owners go on meanwhile: the figures may be of different moments."""
+    cdef u64 n
+    cdef Conn** conns = all_conns(&n)
+    racy_begin()
+    try:
+        found = [row for row in [describe_client(conns[k]) for k in range(n)] if row is not None]
+    finally:
+        racy_end()
+        free(conns)
     found.sort(key=lambda row: row["id"])
     return found
+
+
+cdef object describe_client(Conn* c):
+    """What CLIENT LIST and INFO say of a connection; None if it is going."""
+    cdef i64 now = wall_us()
+    cdef u64 pending = c.out.bytes
+    if not c.session.id or c.flags & C_CLOSING:
+        return None
+    if not c.addr[0]:
+        describe(c.fd, False, c.flags & C_UNIX, c.addr)
+    if not c.laddr[0]:
+        describe(c.fd, True, c.flags & C_UNIX, c.laddr)
+    return {
+        "id": c.session.id, "addr": <bytes>c.addr, "laddr": <bytes>c.laddr, "fd": c.fd,
+        "name": get_text(&c.name), "age_us": now - c.created_us,
+        "idle_us": now - c.last_us, "db": c.session.db, "resp": c.session.resp,
+        "qbuf": c.qlen, "qbuf_free": c.qcap - c.qlen, "argv_mem": 0,
+        "rbp": CHUNK_BYTES if c.out.chunks else 0, "rbs": CHUNK_BYTES if c.out.chunks else 0,
+        "obl": 0, "oll": c.out.chunks, "omem": pending,
+        "tot_mem": sizeof(Conn) + c.qcap + pending + c.queued_bytes,
+        "cmd": commands[c.last_cmd].name[:commands[c.last_cmd].name_len]
+               if c.last_cmd < commands_used else b"NULL",
+        "lib_name": get_text(&c.lib_name), "lib_ver": get_text(&c.lib_ver),
+        "tot_net_in": c.net_in, "tot_net_out": c.net_out, "tot_cmds": c.commands,
+        "sub": c.subs_n[PS_CHANNEL], "psub": c.subs_n[PS_PATTERN], "ssub": c.subs_n[PS_SHARD],
+        "redir": c.track_redirect_id if c.session.flags & S_TRACKING else -1,
+        "multi": c.queued, "multi_mem": c.queued_bytes, "watch": c.session.watched,
+        "flags": flag_text(c), "user": b"default", "capa": ""}
 
 
 cdef Conn* conn_by_id(u64 id):
     """An open connection, or NULL. Its memory stays, whatever becomes of it."""
     cdef u32 i
     cdef Conn* c
+    cdef Conn* found = NULL
+    racy_begin()                       # of the flags: one that closes at this moment may be found or not
     for i in range(nworkers):
+        lock(&workers[i].conns_lock)
         c = workers[i].conns
-        while c != NULL:
+        while c != NULL and found == NULL:
             if c.session.id == id and not c.flags & C_CLOSING:
-                return c
+                found = c
             c = c.next
-    return NULL
+        unlock(&workers[i].conns_lock)
+    racy_end()
+    return found
 
 
 def is_client(u64 id) -> bool:
@@ -526,35 +577,31 @@ def is_client(u64 id) -> bool:
 
 def kill_client(u64 id) -> bool:
     """Close a connection by id; False if there is none."""
-    cdef u32 i
-    cdef Conn* c
-    for i in range(nworkers):
-        c = workers[i].conns
-        while c != NULL:
-            if c.session.id == id and not c.flags & C_CLOSING:
-                atomic_store64(&c.doomed, id, RELAXED)     # what it has sent already does not run either
-                post(workers[i], MSG_KILL, -1, c, id, NULL, 0)
-                return True
-            c = c.next
-    return False
+    cdef Conn* c = conn_by_id(id)
+    if c == NULL:
+        return False
+    atomic_store64(&c.doomed, id, RELAXED)     # what it has sent already does not run either
+    post(workers[c.worker], MSG_KILL, -1, c, id, NULL, 0)
+    return True
 
 
 def unblock(u64 id, bint error) -> bool:
     """CLIENT UNBLOCK: end the wait of a connection's command; False if none of that id waits."""
-    cdef u32 i
-    cdef Conn* c
+    cdef Conn* c = conn_by_id(id)
     cdef Blocked* b
-    for i in range(nworkers):
-        c = workers[i].conns
-        while c != NULL:
-            b = <Blocked*>c.session.blocked
-            if c.session.id == id and b != NULL and not c.flags & C_CLOSING and blocked_claim(b):
-                if b.session_id == id:
-                    post(workers[i], MSG_UNBLOCK, 1 if error else 0, c, id, NULL, 0)
-                    return True
-                atomic_store32(&b.state, WAITING, RELEASE)     # it was another's by then
-            c = c.next
-    return False
+    cdef bint its = False
+    if c == NULL:
+        return False
+    racy_begin()                       # its memory stays, and who claims it looks whose it is
+    b = <Blocked*>c.session.blocked
+    if b != NULL and blocked_claim(b):
+        its = b.session_id == id
+        if its:
+            post(workers[c.worker], MSG_UNBLOCK, 1 if error else 0, c, id, NULL, 0)
+        else:
+            atomic_store32(&b.state, WAITING, RELEASE)     # it was another's by then
+    racy_end()
+    return its
 
 
 def blocked_clients() -> int:
@@ -562,12 +609,17 @@ def blocked_clients() -> int:
     cdef u32 i
     cdef u64 n = 0
     cdef Conn* c
+    racy_begin()
     for i in range(nworkers):
         n += workers[i].blocked
-        c = workers[i].conns if conf.paused else NULL
-        while c != NULL:
-            n += c.flags & C_HELD != 0
-            c = c.next
+        if conf.paused:
+            lock(&workers[i].conns_lock)
+            c = workers[i].conns
+            while c != NULL:
+                n += c.flags & C_HELD != 0
+                c = c.next
+            unlock(&workers[i].conns_lock)
+    racy_end()
     return n
 
 
@@ -584,11 +636,13 @@ def command_stats() -> list:
     rows = []
     for k in range(commands_used):
         calls = cycles = rejected = failed = 0
+        racy_begin()                   # statistics: words that one worker writes
         for i in range(nworkers):
             calls += workers[i].stats[k].calls
             cycles += workers[i].stats[k].cycles
             rejected += workers[i].stats[k].rejected
             failed += workers[i].stats[k].failed
+        racy_end()
         if calls or rejected or failed:
             rows.append((k, calls, int(cycles / cycles_per_us), rejected, failed))
     return rows
@@ -598,10 +652,12 @@ def command_histogram(u32 id) -> list:
     """Calls by duration; bucket i is below HISTOGRAM_BOUNDS_NS[i] nanoseconds."""
     cdef u32 i, b
     counts = [0] * HIST_BUCKETS
+    racy_begin()
     for i in range(nworkers):
         if workers[i].hist[id] != NULL:
             for b in range(HIST_BUCKETS):
                 counts[b] += workers[i].hist[id][b]
+    racy_end()
     return counts
 
 
@@ -612,6 +668,7 @@ def totals() -> dict:
     cdef u64 accepted = 0, rejected = 0, done = 0, net_in = 0, net_out = 0, hits = 0, misses = 0
     cdef u64 expired = 0, queries = 0
     cdef i64 dirty = 0, outputs = 0
+    racy_begin()                       # statistics: words that one worker writes; they may lag, never tear
     for i in range(nworkers):
         w = workers[i]
         accepted += w.accepted
@@ -625,10 +682,11 @@ def totals() -> dict:
         dirty += w.ctx.dirty
         outputs += w.pool.bytes
         queries += w.qbuf_bytes
+    racy_end()
     return {"connections_received": accepted, "rejected_connections": rejected,
             "commands_processed": done, "net_in": net_in, "net_out": net_out,
             "keyspace_hits": hits, "keyspace_misses": misses, "expired_keys": expired,
-            "dirty": dirty, "connected_clients": total_conns, "output_buffer_bytes": outputs,
+            "dirty": dirty, "connected_clients": atomic_load32(&total_conns, RELAXED), "output_buffer_bytes": outputs,
             "query_buffer_bytes": queries, "threads": nworkers}
 
 
@@ -637,6 +695,7 @@ def reset_stats() -> None:
     _keyspace.reset_stats()
     cdef u32 i, k, b
     cdef Worker* w
+    racy_begin()                       # what a worker counts at this moment may be counted still
     for i in range(nworkers):
         w = workers[i]
         w.accepted = w.rejected = w.commands = w.net_in = w.net_out = 0
@@ -646,6 +705,7 @@ def reset_stats() -> None:
             if w.hist[k] != NULL:
                 for b in range(HIST_BUCKETS):
                     w.hist[k][b] = 0
+    racy_end()
 
 
 _pause_until = 0
@@ -656,7 +716,9 @@ def pause(int mode, until_ms=0) -> None:
     global _pause_until
     cdef u32 i
     _pause_until = until_ms
+    racy_begin()                       # a worker sees it at its next command, or the one after
     conf.paused = mode
+    racy_end()
     if not mode:
         for i in range(nworkers):
             post(workers[i], MSG_UNPAUSE, -1, NULL, 0, NULL, 0)
@@ -664,5 +726,8 @@ def pause(int mode, until_ms=0) -> None:
 
 def pause_tick(now_ms) -> None:
     """From cron: end a pause whose time is over."""
-    if conf.paused and now_ms >= _pause_until:
+    racy_begin()
+    over = conf.paused and now_ms >= _pause_until
+    racy_end()
+    if over:
         pause(0)

@@ -153,6 +153,7 @@ cdef struct Worker:
     i64 args_cap
     Parsed batch[BATCH_MAX]
     Conn* conns
+    u32 conns_lock             # held to change the list, and by other threads to walk it
     Conn* flush
     Conn* free_conns
     u32 nconns

@@ -4,4 +4,3 @@ from net.conn cimport Worker, Conn
 from engine.command cimport Arg
 
 cdef void feed_monitors(Worker* w, Conn* c, Arg* argv, i64 argc) noexcept nogil
-cdef void feed_line(Worker* w, const char* line, size_t n) noexcept nogil

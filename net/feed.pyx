@@ -3,6 +3,8 @@
 from libc.stdlib cimport malloc, free
 from engine.defs cimport *
 from engine.command cimport Arg
+from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.reply cimport out_write
 from net.conn cimport *
 from net.worker cimport workers, nworkers, post, flush_later
@@ -56,16 +58,22 @@ cdef void feed_line(Worker* w, const char* line, size_t n) noexcept nogil:
     """A line to every client in MONITOR: at once to this worker's, so that it comes before the command's reply."""
     cdef u32 i
     cdef Conn* c
+    cdef bint watches
     for i in range(nworkers):
+        lock(&workers[i].conns_lock)
         c = workers[i].conns
         while c != NULL:
-            if c.flags & C_MONITOR:
+            racy_begin()               # the flag's owner may just be setting it: then the line is not for it yet
+            watches = c.flags & C_MONITOR != 0
+            racy_end()
+            if watches:
                 if workers[i] != w:
                     post(workers[i], MSG_OUTPUT, -1, c, c.session.id, line, n)
                 elif not c.flags & C_CLOSING:
                     out_write(&c.out, line, n)
                     flush_later(w, c)
             c = c.next
+        unlock(&workers[i].conns_lock)
 
 
 cdef void feed_monitors(Worker* w, Conn* c, Arg* argv, i64 argc) noexcept nogil:

@@ -71,4 +71,4 @@ cdef i64 pubsub_subscribers(u32 kind, const char* name, size_t n) noexcept nogil
 cdef void pushes_flush(Worker* w) noexcept nogil       # what a command pushed to its own connection: after its reply
 cdef OutBuf* conn_push(Worker* w, Conn* c, void* own) noexcept nogil
 cdef Worker* worker_of(Ctx* c) noexcept nogil
-cdef void on_published(Worker* w, Message* m) noexcept nogil
+cdef void on_published(Worker* w, Message* m, void* own) noexcept nogil

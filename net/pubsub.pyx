@@ -7,6 +7,7 @@ from engine.events cimport hook_publish
 from engine.glob cimport glob_match
 from engine.hashing cimport hash_bytes
 from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.reply cimport *
 from net.conn cimport *
 from net.worker cimport workers, nworkers, flush_later, message_new, message_post
@@ -218,13 +219,18 @@ cdef void link_end(Conn* c, Link* l) noexcept nogil:
     free(l)
 
 
-cdef void published_first(Worker* w) noexcept nogil:
-    """Deliver what other workers have published to us: after the reply of an UNSUBSCRIBE nothing more may come."""
+cdef void published_first(Worker* w, void* own) noexcept nogil:
+    """Deliver what other workers have published to us: after the reply of an UNSUBSCRIBE nothing more may come, and
+    what is published here comes after it. own: the session whose command is under way, or NULL."""
+    cdef bint empty
     cdef Message* mine = NULL
     cdef Message** mine_end = &mine
     cdef Message** at
     cdef Message* m
-    if w.inbox == NULL:
+    racy_begin()                       # what was published before this is seen: the channel's lock lies between
+    empty = w.inbox == NULL
+    racy_end()
+    if empty:
         return
     lock(&w.inbox_lock)
     w.inbox_tail = NULL
@@ -243,7 +249,7 @@ cdef void published_first(Worker* w) noexcept nogil:
     while mine != NULL:
         m = mine
         mine = m.next
-        on_published(w, m)
+        on_published(w, m, own)
         free(m)
 
 
@@ -253,7 +259,7 @@ cdef bint pubsub_remove(Worker* w, Conn* c, u32 kind, const char* name, size_t n
     if l == NULL:
         return False
     link_end(c, l)
-    published_first(w)
+    published_first(w, NULL)
     return True
 
 
@@ -401,6 +407,8 @@ cdef void deliver(Worker* w, void* own, Channel* ch, Text* t) noexcept nogil:
     cdef u32 i, here = w.index if w != NULL else WORKERS_MAX
     cdef bint others = False
     cdef Subscriber* s = ch.subscribers
+    if w != NULL:
+        published_first(w, own)        # all hear a channel's messages in one order, whoever publishes them
     for i in range(ch.n):
         if i + AHEAD < ch.n:
             prefetch(&s[i + AHEAD].conn.session)
@@ -413,13 +421,13 @@ cdef void deliver(Worker* w, void* own, Channel* ch, Text* t) noexcept nogil:
         deliver_elsewhere(w, ch, t)
 
 
-cdef void on_published(Worker* w, Message* m) noexcept nogil:
-    """A message from another worker."""
+cdef void on_published(Worker* w, Message* m, void* own) noexcept nogil:
+    """A message from another worker. own: as for put_conn."""
     cdef Target* target = <Target*>m.data
     cdef i32 i
     for i in range(m.fd):
         if target[i].conn.session.id == target[i].id:
-            put_conn(w, target[i].conn, NULL, <char*>(target + m.fd), m.len)
+            put_conn(w, target[i].conn, own, <char*>(target + m.fd), m.len)
 
 
 cdef Worker* worker_of(Ctx* c) noexcept nogil:
@@ -461,11 +469,12 @@ cdef i64 pubsub_publish(Ctx* c, u32 kind, const char* channel, size_t channel_le
     cdef Channel* ch
     cdef u64 h
     cdef i64 receivers = 0
-    cdef bint by_pattern = kind == PS_CHANNEL and pubsub_counts[PS_PATTERN]
-    if not by_pattern and not pubsub_counts[kind]:
+    cdef bint by_pattern = kind == PS_CHANNEL and atomic_load64(&pubsub_counts[PS_PATTERN], RELAXED)
+    cdef bint by_name = atomic_load64(&pubsub_counts[kind], RELAXED) != 0
+    if not by_pattern and not by_name:
         return 0
     w = worker_of(c)
-    if pubsub_counts[kind]:
+    if by_name:
         h = name_hash(kind, channel, channel_len)
         s = shelf_of(kind, h)
         lock(&s.lock)
@@ -492,4 +501,4 @@ hook_publish = publish_event
 
 def counts() -> tuple:
     """Channels, patterns and shard channels that somebody listens to."""
-    return pubsub_counts[PS_CHANNEL], pubsub_counts[PS_PATTERN], pubsub_counts[PS_SHARD]
+    return tuple([atomic_load64(&pubsub_counts[kind], RELAXED) for kind in (PS_CHANNEL, PS_PATTERN, PS_SHARD)])

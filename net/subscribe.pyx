@@ -174,7 +174,7 @@ cdef void cmd_shardnumsub(Ctx* x) noexcept nogil:
 
 
 cdef void cmd_numpat(Ctx* x) noexcept nogil:
-    reply_int(x.out, pubsub_counts[PS_PATTERN])
+    reply_int(x.out, <i64>atomic_load64(&pubsub_counts[PS_PATTERN], RELAXED))
 
 
 def _about(since, complexity, summary, acl="slow pubsub"):

@@ -9,12 +9,17 @@ from engine.events cimport hook_tracked, hook_flushed
 from engine.hashing cimport hash_bytes
 from engine.lock cimport lock, unlock
 from engine.numbers cimport parse_i64
+from engine.racy cimport racy_begin, racy_end
 from engine.multikey cimport SPECIAL_KEYNUM
 from engine.reply cimport *
 from engine.store cimport Key
 from net.conn cimport *
 from net.pubsub cimport conn_push, worker_of
 from net.worker cimport workers, nworkers, message_new, message_post
+
+cdef extern from * nogil:
+    int SEQ_CST "__ATOMIC_SEQ_CST"
+    i64 exchange "__atomic_exchange_n"(i64*, i64, int)
 
 cdef enum:
     TRACK_SHELVES = 64
@@ -95,6 +100,15 @@ cdef void put(Worker* w, Conn* c, void* own, Value* v, bint redirected) noexcept
     out_write(o, v.p, v.n)
 
 
+cdef bint is_gone(Conn* c, u64 id) noexcept nogil:
+    """Another worker's, perhaps: its memory stays, and who gets a message for it looks again."""
+    cdef bint gone
+    racy_begin()
+    gone = c.session.id != id or c.flags & (C_CLOSING | C_CLOSE_SOON)
+    racy_end()
+    return gone
+
+
 cdef void send(Worker* w, Conn* c, void* own, Value* v) noexcept nogil:
     """An invalidation to a connection of this worker, or to whom it redirects them."""
     cdef Conn* r = c.track_redirect
@@ -102,7 +116,7 @@ cdef void send(Worker* w, Conn* c, void* own, Value* v) noexcept nogil:
     cdef Message* m
     if c.track_redirect_id == 0:
         put(w, c, own, v, False)
-    elif r == NULL or r.session.id != c.track_redirect_id or r.flags & (C_CLOSING | C_CLOSE_SOON):
+    elif r == NULL or is_gone(r, c.track_redirect_id):
         c.track_flags |= T_BROKEN
         o = conn_push(w, c, own) if c.session.resp > 2 else NULL
         if o != NULL:
@@ -301,7 +315,7 @@ cdef void tracking_read(Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nog
     if (f & T_OPTIN and not f & T_CACHING) or (f & T_OPTOUT and f & T_CACHING):
         return
     note_keys(c, cmd, argv, argc)
-    if unlikely(n_keys > <u64>conf.tracking_max_keys) and conf.tracking_max_keys:
+    if unlikely(atomic_load64(&n_keys, RELAXED) > <u64>conf.tracking_max_keys) and conf.tracking_max_keys:
         forget_some(workers[c.worker], &c.session)
 
 
@@ -336,7 +350,7 @@ cdef void forget_some(Worker* w, void* own) noexcept nogil:
         s = &table[(shelf + i) & (TRACK_SHELVES - 1)]
         lock(&s.lock)
         at = 0
-        while at < s.cap and left > 0 and n_keys > <u64>conf.tracking_max_keys:
+        while at < s.cap and left > 0 and atomic_load64(&n_keys, RELAXED) > <u64>conf.tracking_max_keys:
             t = s.places[at]
             if t == NULL:
                 at += 1
@@ -358,9 +372,9 @@ cdef void key_changed_at(Ctx* c, Key* k) noexcept nogil:
     cdef Tracked* t = NULL
     cdef Worker* w = worker_of(c)
     cdef u64 origin = c.session.id if c.session != NULL else 0
-    if n_prefixes:
+    if atomic_load64(&n_prefixes, RELAXED):
         note_change(w, k, 0 if c.unasked else origin)
-    if n_keys == 0:
+    if atomic_load64(&n_keys, RELAXED) == 0:
         return
     h = hash_bytes(k.ptr, k.len)
     s = &table[h >> 58]
@@ -539,6 +553,13 @@ cdef void tracking_broadcast(Worker* w) noexcept nogil:
 
 # ---- on and off
 
+cdef void set_tracking(i64 on) noexcept nogil:
+    """In one order with n_clients, or a client that comes while `tick` finds none would never be told anything."""
+    racy_begin()                       # commands read it as a plain word
+    exchange(&conf.tracking, on, SEQ_CST)
+    racy_end()
+
+
 cdef bint tracking_begin(Conn* c, u32 flags, Conn* redirect, u64 redirect_id) noexcept nogil:
     """CLIENT TRACKING ON; True if it was off."""
     cdef bint fresh = not c.session.flags & S_TRACKING
@@ -547,8 +568,8 @@ cdef bint tracking_begin(Conn* c, u32 flags, Conn* redirect, u64 redirect_id) no
     c.track_redirect_id = redirect_id
     if fresh:
         c.session.flags |= S_TRACKING
-        atomic_add64(&n_clients, 1, RELAXED)
-        conf.tracking = 1
+        atomic_add64(&n_clients, 1, SEQ_CST)
+        set_tracking(1)
     return fresh
 
 
@@ -612,29 +633,50 @@ def prefixes_of(u64 id) -> list:
     """The prefixes of a connection."""
     cdef Prefix* p
     cdef u32 i
-    found = []
+    cdef u64 size = 0
+    cdef char* copy                    # no Python under the lock: it may stop for a collection, others attached wait
+    cdef char* to
     lock(&prefixes_lock)
+    p = prefixes
+    while p != NULL:
+        size += p.len + sizeof(u32)
+        p = p.next
+    copy = to = <char*>malloc(size + 1)
+    if copy == NULL:
+        abort()
     p = prefixes
     while p != NULL:
         for i in range(p.n):
             if p.readers[i].id == id:
-                found.append(p.name[:p.len])
+                memcpy(to, &p.len, sizeof(u32))
+                memcpy(to + sizeof(u32), p.name, p.len)
+                to += sizeof(u32) + p.len
+                break
         p = p.next
     unlock(&prefixes_lock)
+    size = to - copy
+    to = copy
+    found = []
+    while to < copy + size:
+        memcpy(&i, to, sizeof(u32))
+        found.append(to[sizeof(u32):sizeof(u32) + i])
+        to += sizeof(u32) + i
+    free(copy)
     return sorted(found)
 
 
 def figures() -> tuple:
     """Tracking connections, keys, pairs of key and reader, prefixes."""
-    return n_clients, n_keys, n_items, n_prefixes
+    return (atomic_load64(&n_clients, RELAXED), atomic_load64(&n_keys, RELAXED), atomic_load64(&n_items, RELAXED),
+            atomic_load64(&n_prefixes, RELAXED))
 
 
 def tick(now_ms) -> None:
     """From cron: keep to tracking-table-max-keys; nothing to look for once nobody tracks and nothing is noted."""
     with nogil:
-        if conf.tracking_max_keys and n_keys > <u64>conf.tracking_max_keys:
+        if conf.tracking_max_keys and atomic_load64(&n_keys, RELAXED) > <u64>conf.tracking_max_keys:
             forget_some(NULL, NULL)
-    if conf.tracking and not n_clients and not n_keys:
-        conf.tracking = 0
-        if n_clients:                      # one came meanwhile
-            conf.tracking = 1
+        if conf.tracking and not atomic_load64(&n_clients, RELAXED) and not atomic_load64(&n_keys, RELAXED):
+            set_tracking(0)
+            if atomic_load64(&n_clients, SEQ_CST):     # one came meanwhile
+                set_tracking(1)

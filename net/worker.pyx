@@ -10,6 +10,7 @@ from engine.defs cimport *
 from engine.lock cimport lock, unlock, try_lock
 from engine.reply cimport *
 from engine.command cimport *
+from engine.racy cimport racy_begin, racy_end
 from engine.sanitizer cimport ASAN_ON
 from engine.store cimport *
 from engine.keyspace cimport key_init, evict_if_needed
@@ -142,11 +143,13 @@ cdef Conn* conn_new(Worker* w, int fd, bint is_unix) noexcept nogil:
             setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &v, sizeof(int))
             v = 3
             setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &v, sizeof(int))
+    lock(&w.conns_lock)
     c.next = w.conns
     if w.conns != NULL:
         w.conns.prev = c
     w.conns = c
-    w.nconns += 1
+    unlock(&w.conns_lock)
+    atomic_add32(&w.nconns, 1, RELAXED)
     w.recv_arm(w, c)
     return c
 
@@ -187,7 +190,7 @@ cdef void conn_accepted(Worker* w, int fd, bint is_unix) noexcept nogil:
         write(fd, DENIED, strlen(DENIED))
         close(fd)
         return
-    if total_conns >= conf.maxclients:
+    if atomic_load32(&total_conns, RELAXED) >= conf.maxclients:
         w.rejected += 1
         write(fd, refusal, strlen(refusal))
         close(fd)
@@ -195,12 +198,12 @@ cdef void conn_accepted(Worker* w, int fd, bint is_unix) noexcept nogil:
     atomic_add32(&total_conns, 1, RELAXED)
     w.accepted += 1
     for i in range(nworkers):
-        if workers[i].nconns < best.nconns:
+        if atomic_load32(&workers[i].nconns, RELAXED) < atomic_load32(&best.nconns, RELAXED):
             best = workers[i]
     if best == w:
         conn_new(w, fd, is_unix)
     else:
-        best.nconns += 1           # counted at once, so that a burst spreads evenly
+        atomic_add32(&best.nconns, 1, RELAXED)     # counted at once, so that a burst spreads evenly
         post(best, MSG_ACCEPTED, fd, NULL, 0, NULL, is_unix)
 
 
@@ -239,6 +242,7 @@ cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
     swap_text(&c.lib_ver, NULL)
     c.qbuf = NULL
     c.qcap = c.qlen = 0
+    lock(&w.conns_lock)
     if c.prev != NULL:
         c.prev.next = c.next
     else:
@@ -246,10 +250,11 @@ cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
     if c.next != NULL:
         c.next.prev = c.prev
     c.session.id = 0
+    unlock(&w.conns_lock)
     c.fd = -1
     c.next = w.free_conns
     w.free_conns = c
-    w.nconns -= 1
+    atomic_add32(&w.nconns, <u32>-1, RELAXED)
     atomic_add32(&total_conns, <u32>-1, RELAXED)
 
 
@@ -420,7 +425,7 @@ cdef void worker_inbox(Worker* w) noexcept nogil:
     while m != NULL:
         following = m.next
         if m.kind == MSG_ACCEPTED:
-            w.nconns -= 1
+            atomic_add32(&w.nconns, <u32>-1, RELAXED)
             conn_new(w, m.fd, m.len != 0)
         elif m.kind == MSG_STOP:
             w.stop = 1
@@ -433,7 +438,7 @@ cdef void worker_inbox(Worker* w) noexcept nogil:
         elif m.kind == MSG_UNBLOCK:
             on_unblock(w, m)
         elif m.kind == MSG_PUBLISH:
-            on_published(w, m)
+            on_published(w, m, NULL)
         elif m.kind >= MSG_TRACK_KEY:
             on_tracking(w, m)
         elif m.conn.session.id == m.conn_id and not m.conn.flags & C_CLOSING:
@@ -789,6 +794,7 @@ cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
     cdef u32 chained[BATCH_MAX]
     cdef u32 valued[BATCH_MAX]
     cdef u32 n_chained = 0, n_valued = 0
+    racy_begin()
     for i in range(n):
         if w.batch[i].keyed:
             t = store.dbs[w.batch[i].key.db].slots[w.batch[i].key.slot]
@@ -823,6 +829,7 @@ cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
                 prefetch(<void*>b.cells[6])
                 chained[n_chained] = i
                 n_chained += 1
+    racy_end()
     for i in range(n_chained):
         prefetch_chained(&w.batch[chained[i]].key)
     for i in range(n_valued):

@@ -132,7 +132,10 @@ cdef bint rdb_write_summed(RdbFile* f, const char* p, size_t n, u64 crc, u64* at
 cdef void rdb_push(RdbFile* f) noexcept nogil:
     """Begin to bring what is written to the disk, or fsync has all of it to do. It may take its time: without the
     file's lock, on one thread."""
-    cdef u64 end = f.bytes
+    cdef u64 end
+    lock(&f.lock)
+    end = f.bytes
+    unlock(&f.lock)
     if end - f.pushed >= PUSH_BYTES:
         sync_file_range(f.fd, f.pushed, end - f.pushed, SYNC_FILE_RANGE_WRITE)
         f.pushed = end

@@ -17,6 +17,7 @@ from engine.defs cimport *
 from engine.effects cimport effects_log
 from engine.hashing cimport SLOTS
 from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.rdbio cimport *
 from engine.snapshot cimport hook_emptied, hook_preimage, hook_preimage_all
 from engine.store cimport *
@@ -54,6 +55,7 @@ cdef struct Snapshot:
     int index_error                # errno of writing the index
     u32 stop                       # it is not wanted any more
     bint commands                  # not RDB
+    u32 ended                      # of `run`: what it wrote here is seen by the next `begin`
     bint slots                     # cluster mode: say what each slot has
     bint compress
     i64 now_ms
@@ -63,7 +65,7 @@ cdef struct Snapshot:
     u32 side_lock
     u64 side_bytes
     u64 side_max
-    bint opened                    # the file can be written to
+    u32 opened                     # the file can be written to
     u64 side_peak
     Side* side
     u8[SLOTS] done                 # under the lock of the slot's partition
@@ -168,7 +170,7 @@ cdef Side* new_side() noexcept nogil:
 
 cdef void give(Side* side) noexcept nogil:
     """Leave a piece for the saver; where it is behind, write it here."""
-    if s.side_bytes > s.side_max and s.opened:
+    if atomic_load64(&s.side_bytes, RELAXED) > s.side_max and atomic_load32(&s.opened, ACQUIRE):
         write_piece(&side.piece)
         rdb_out_free(&side.piece.out)
         free(side)
@@ -176,9 +178,9 @@ cdef void give(Side* side) noexcept nogil:
     lock(&s.side_lock)
     side.next = s.side
     s.side = side
-    s.side_bytes += side.piece.out.cap
+    atomic_add64(&s.side_bytes, side.piece.out.cap, RELAXED)
     if s.side_bytes > s.side_peak:
-        s.side_peak = s.side_bytes
+        atomic_store64(&s.side_peak, s.side_bytes, RELAXED)
     unlock(&s.side_lock)
 
 
@@ -191,7 +193,7 @@ cdef void preimage(u32 slot) noexcept nogil:
     s.done[slot] = 1
     side = new_side()
     n = put_slot(&side.piece, slot)
-    if n == 0 or s.stop:
+    if n == 0 or atomic_load32(&s.stop, ACQUIRE):
         rdb_out_free(&side.piece.out)
         free(side)
         return
@@ -205,7 +207,7 @@ cdef void preimage_rest() noexcept nogil:
     cdef u32 slot
     cdef u64 n = 0
     for slot in range(SLOTS):
-        if s.stop:
+        if atomic_load32(&s.stop, ACQUIRE):
             break
         if s.done[slot]:
             continue
@@ -214,14 +216,24 @@ cdef void preimage_rest() noexcept nogil:
         if side.piece.out.len >= PIECE_BYTES:
             give(side)
             side = new_side()
-    give(side)
+    if side.piece.out.len:
+        give(side)
+    else:                              # nothing was left: the saver may have ended, and would not take it
+        rdb_out_free(&side.piece.out)
+        free(side)
     atomic_add64(&s.keys, n, RELAXED)
+
+
+cdef void not_any_more() noexcept nogil:
+    racy_begin()                       # who sees it later finds that all slots are written, or that it is stopped
+    conf.snapshot = 0
+    racy_end()
 
 
 cdef void emptied() noexcept nogil:
     """FLUSHALL: what is being saved is not wanted any more."""
     if conf.snapshot:
-        conf.snapshot = 0
+        not_any_more()
         atomic_store32(&s.stop, 1, RELEASE)
     save_emptied()
 
@@ -232,16 +244,14 @@ cdef void write_side() noexcept nogil:
     """Take what commands have left."""
     cdef Side* side
     cdef Side* following
-    if s.side == NULL:
-        return
     lock(&s.side_lock)
     side = s.side
     s.side = NULL
-    s.side_bytes = 0
+    atomic_store64(&s.side_bytes, 0, RELAXED)
     unlock(&s.side_lock)
     while side != NULL:
         following = side.next
-        if not s.stop and s.opened:
+        if not atomic_load32(&s.stop, ACQUIRE) and s.opened:
             write_piece(&side.piece)
         rdb_out_free(&side.piece.out)
         free(side)
@@ -280,11 +290,16 @@ cdef void delay(u64 keys) noexcept nogil:
 cdef void save_slots() noexcept nogil:
     cdef u32 slot
     cdef u64 n
+    cdef bint done, failed
     cdef i64 rest_at = mono_us() + CHUNK_US
     for slot in range(SLOTS):
-        if atomic_load32(&s.stop, ACQUIRE) or s.file.error:
+        racy_begin()
+        failed = s.file.error != 0     # if a command's piece fails at this moment the next slot's turn sees it
+        done = s.done[slot]            # it stays so; where it is not yet, it is looked at again under the lock
+        racy_end()
+        if failed or atomic_load32(&s.stop, ACQUIRE):
             return
-        if s.done[slot]:               # it stays so
+        if done:
             continue
         n = save_slot(slot)
         write_side()
@@ -304,13 +319,16 @@ cdef void wait_for_all() noexcept nogil:
 
 
 cdef void reset(i64 used_bytes, i64 delay_us) noexcept nogil:
-    s.stop = 0
+    atomic_load32(&s.ended, ACQUIRE)
+    atomic_store32(&s.stop, 0, RELAXED)
     s.compress = conf.rdb_compression
     s.now_ms = wall_us() // 1000
     s.delay_us = delay_us
-    s.keys = s.keys_total = 0
+    atomic_store64(&s.keys, 0, RELAXED)
+    atomic_store64(&s.keys_total, 0, RELAXED)
     s.side_lock = 0
-    s.side_bytes = s.side_peak = 0
+    atomic_store64(&s.side_bytes, 0, RELAXED)
+    atomic_store64(&s.side_peak, 0, RELAXED)
     s.side_max = <u64>(used_bytes // SIDE_SHARE)
     if s.side_max < SIDE_MAX:
         s.side_max = SIDE_MAX
@@ -329,7 +347,7 @@ cdef void fix_moment() noexcept nogil:
         if store_count(db):
             if not s.commands:
                 save_db_head(&s.piece.out, db, store_count(db), store_expires(db))
-            s.keys_total += store_count(db)
+            atomic_add64(&s.keys_total, store_count(db), RELAXED)
     conf.snapshot = 1
 
 
@@ -367,7 +385,7 @@ cdef void write_slots() noexcept nogil:
     if s.rows != NULL:
         s.head_crc = crc64(0, s.piece.out.p, s.piece.out.len)
     flush_out()                        # the head, before any command can write to the file
-    s.opened = True
+    atomic_store32(&s.opened, 1, RELEASE)
     save_slots()
 
 
@@ -400,12 +418,12 @@ def run(bytes path, bint checksum, bytes index_path=b"") -> tuple:
         made = rdb_open(&s.file, name, checksum)
         if made:
             write_slots()
-        if s.file.error or s.stop:
-            s.stop = 1
-            conf.snapshot = 0
+        if s.file.error or atomic_load32(&s.stop, ACQUIRE):
+            atomic_store32(&s.stop, 1, RELEASE)
+            not_any_more()
         wait_for_all()
-        conf.snapshot = 0
-        stopped = s.stop               # a FLUSHALL that comes later has nothing to stop
+        not_any_more()
+        stopped = atomic_load32(&s.stop, ACQUIRE)  # a FLUSHALL that comes later has nothing to stop
         write_side()
         if stopped:
             rdb_drop(&s.file)
@@ -415,6 +433,7 @@ def run(bytes path, bint checksum, bytes index_path=b"") -> tuple:
         rdb_out_free(&s.piece.out)
         free(s.rows)
         s.rows = NULL
+        atomic_store32(&s.ended, 1, RELEASE)
     return s.file.error, bool(stopped), bool(made), bool(indexed)
 
 

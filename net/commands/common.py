@@ -9,11 +9,12 @@ INT64_MIN = -(1 << 63)
 INT64_MAX = (1 << 63) - 1
 NOT_INTEGER = "value is not an integer or out of range"
 NO_KEYS = (0, 0, 0)
+WORD_BYTES_MAX = 4096  # more of an argument is in no message: as text it takes four times its bytes
 
 
 def words(raw: bytes) -> str:
-    """A client's bytes for use in a message."""
-    return raw.decode("utf-8", "surrogateescape")
+    """A client's bytes, the first few thousand of them, for use in a message or as a name."""
+    return raw[:WORD_BYTES_MAX].decode("utf-8", "surrogateescape")
 
 
 def syntax_error() -> Error:

@@ -16,7 +16,7 @@ from net.commands.common import (
     syntax_error,
     words,
 )
-from net.config import ConfigError, config
+from net.config import ConfigError, config, text_of
 from net.reply import OK, Error
 
 # Called by CONFIG RESETSTAT, after the counters of the workers.
@@ -47,7 +47,7 @@ def set_(client: object, args: list[bytes]) -> object:
     """CONFIG SET name value [name value …]"""
     if len(args) % 2:
         raise syntax_error()
-    pairs = [(words(args[at]), words(args[at + 1])) for at in range(2, len(args), 2)]
+    pairs = [(words(args[at]), text_of(args[at + 1])) for at in range(2, len(args), 2)]
     try:
         config.set_many(pairs, is_local(client))
     except ConfigError as error:

@@ -1,30 +1,14 @@
-"""MONITOR: a connection that is shown every command, and the lines that it is shown."""
+"""MONITOR: a connection that is shown every command."""
 
 import threading
-import time
 
 from engine.command import register_python
 
 from engine import conf
-from engine.quoting import quote
-from net.commands.commandlog import redact
 from net.commands.common import NO_KEYS, about
 from net.reply import NO_REPLY
 
-PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'\\"')
 _count_lock = threading.Lock()
-
-
-def quoted(raw: bytes) -> bytes:
-    """Bytes between quotes, with escapes for those that cannot be printed."""
-    return quote(raw) if raw.translate(None, PLAIN) else b'"' + raw + b'"'
-
-
-def line(db: int, addr: bytes, argv: list[bytes]) -> bytes:
-    """What monitors are sent for a command: a status line, with its end."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    shown = b" ".join([quoted(arg) for arg in redact(argv)])
-    return b"+%d.%06d [%d %b] %b\r\n" % (seconds, nanoseconds // 1000, db, addr, shown)
 
 
 def watch(client: object, on: bool) -> None:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import fuzz  # noqa: E402
 
 SERVER_OPTIONS = fuzz.SERVER_OPTIONS
-SHORT_S = float(os.environ.get("SLOTRING_TEST_FUZZ_S", "5"))
+SHORT_S = float(os.environ.get("SLOTRING_TEST_FUZZ_S", "3"))
 
 
 @pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(120, marks=pytest.mark.slow)])

@@ -544,7 +544,7 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
     key_init(c, &k, &a)
     k.db = best_db
     lock(&k.part.lock)
-    if table_find(&k) != NULL:
+    if conf.maxmemory and table_find(&k) != NULL:      # (while we waited the limit may have been lifted)
         preimage_slot(k.slot)
         c.unasked = True
         key_delete(c, &k)

@@ -132,13 +132,13 @@ def test_databases_change_places(own_server):
     with server.connect() as client:
         fill(client)
         before = digest(client)
-        client.config_set("rdb-key-save-delay", 300)
+        client.config_set("rdb-key-save-delay", 3000)
         client.bgsave()
+        assert client.info("persistence")["rdb_bgsave_in_progress"]
         client.swapdb(0, 3)
         client.swapdb(5, 3)
         client.flushdb()
         client.set("after", "x")
-        assert client.info("persistence")["rdb_bgsave_in_progress"]
         client.config_set("rdb-key-save-delay", 0)
         wait_saved(client)
         client.execute_command("DEBUG", "RELOAD", "NOSAVE")

@@ -596,7 +596,9 @@ def evict_cycle(i64 now_ms, used) -> None:
 def set_extra_memory(i64 n) -> None:
     """Bytes outside the arenas that count toward maxmemory."""
     global extra_memory
+    racy_begin()                       # one word: whoever evicts sees the old figure or the new one
     extra_memory = n
+    racy_end()
 
 
 def reset_stats() -> None:

@@ -596,7 +596,7 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
     key_init(c, &k, &a)
     k.db = best_db
     lock(&k.part.lock)
-    if table_find(&k) != NULL:
+    if conf.maxmemory and table_find(&k) != NULL:      # (while we waited the limit may have been lifted)
         preimage_slot(k.slot)
         c.unasked = True
         key_delete(c, &k)
@@ -652,7 +652,9 @@ def evict_cycle(i64 now_ms, used) -> None:
 def set_extra_memory(i64 n) -> None:
     """Bytes outside the arenas that count toward maxmemory."""
     global extra_memory
+    racy_begin()                       # one word: whoever evicts sees the old figure or the new one
     extra_memory = n
+    racy_end()
 
 
 def reset_stats() -> None:

@@ -516,7 +516,7 @@ cdef Entry* store_random(u32 db, Key* k, u64 random, bint held) noexcept nogil:
     """A key of the database, each about as likely; NULL if it is empty. Takes no lock and needs
     none held: the partition chosen is locked (unless held: the caller
     has all), and stays locked if an entry is returned (k.part)."""
-    cdef u64 total = store_count(db), target, seen
+    cdef u64 total = store_count(db), target, seen, n
     cdef u32 i, slot, last, tries, bits, place
     cdef Partition* p
     cdef Table* t
@@ -526,8 +526,11 @@ cdef Entry* store_random(u32 db, Key* k, u64 random, bint held) noexcept nogil:
     target = random % total
     for i in range(store.nparts):
         p = &store.parts[i]
-        if target >= p.db_keys[db]:
-            target -= p.db_keys[db]
+        racy_begin()
+        n = p.db_keys[db]              # read once: it may change, and only says where to look
+        racy_end()
+        if target >= n:
+            target -= n
             continue
         if not held:
             lock(&p.lock)

@@ -80,8 +80,8 @@ class Background:
             if self.failed:
                 log.warning("Background saving error")
                 state.status_ok = False
+            update_gate()                         # before anybody can see that it has ended
             state.child = None
-            update_gate()
             self.ended.set()
 
     def _write(self, temporary: str) -> None:

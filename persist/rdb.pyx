@@ -326,23 +326,29 @@ cdef struct Emptied:               # where save points are set, FLUSHALL saves a
     u64 saves
     int error                      # errno of the last one, 0: it went well
     i64 dirty                      # changes by then
+    u32 lock                       # of the last three
 
 cdef Emptied em
 
 
 cdef void save_emptied() noexcept nogil:
     cdef RdbFile f
+    cdef int error
+    cdef i64 used = atomic_loadi64(&memory_used_atomic, RELAXED)
     if not em.name[0]:
         return
-    em.error = save_held(em.temporary, em.checksum, em.slots, em.functions, em.functions_len, memory_used_atomic, 0, &f)
-    if em.error:
+    error = save_held(em.temporary, em.checksum, em.slots, em.functions, em.functions_len, used, 0, &f)
+    if error:
         rdb_drop(&f)
     elif not rdb_finish(&f):
-        em.error = f.error
+        error = f.error
     elif c_rename(em.temporary, em.name):
-        em.error = errno
+        error = errno
+    lock(&em.lock)
+    em.error = error
     em.dirty = hook_dirty()
     em.saves += 1
+    unlock(&em.lock)
 
 
 def set_emptied_save(bytes temporary, bytes name, bint checksum, bint slots, bytes functions) -> None:
@@ -370,7 +376,13 @@ def set_emptied_save(bytes temporary, bytes name, bint checksum, bint slots, byt
 
 def emptied_saves() -> tuple:
     """(how often FLUSHALL has saved, errno or 0 of the last one, the changes by then)."""
-    return em.saves, em.error, em.dirty
+    cdef u64 saves
+    cdef int error
+    cdef i64 dirty
+    lock(&em.lock)
+    saves, error, dirty = em.saves, em.error, em.dirty
+    unlock(&em.lock)
+    return saves, error, dirty
 
 
 def save(bytes path, bint checksum, bint slots, bytes functions, i64 used_bytes, i64 delay_us) -> tuple:

@@ -132,7 +132,7 @@ def test_databases_change_places(own_server):
     with server.connect() as client:
         fill(client)
         before = digest(client)
-        client.config_set("rdb-key-save-delay", 300)
+        client.config_set("rdb-key-save-delay", 3000)
         client.bgsave()
         assert client.info("persistence")["rdb_bgsave_in_progress"]
         client.swapdb(0, 3)

@@ -157,8 +157,8 @@ def _sync_main() -> None:
 
 def _sync_each_second(now_s: float) -> None:
     _, written, synced = aof.position()
-    if written == synced or config.get_value("appendfsync") != "everysec" or now_s - state.sync_began_s < FSYNC_S:
-        return
+    if written == synced or config.get_value("appendfsync") == "no" or now_s - state.sync_began_s < FSYNC_S:
+        return                            # (with "always" it is for what nobody waits for)
     if config.get_value("no-appendfsync-on-rewrite") and saving.state.child is not None:
         return
     if state.syncing.is_set():

@@ -59,25 +59,55 @@ cdef void durable_release(Worker* w) noexcept nogil:
     flush_list(w, head)
 
 
-cdef bint durable_hold(Worker* w) noexcept nogil:
-    cdef Conn* c
-    cdef u64 end
-    aof_turn()
-    if not conf.hold_replies:
+cdef bint gathers(Worker* w) noexcept nogil:
+    """Is it worth waiting for more connections before an fsync is begun? When one group has been answered its clients
+    write again one after the other: without this the first of them would have an fsync of its own."""
+    cdef u32 n = 0
+    cdef Conn* c = w.flush
+    cdef u32 enough = w.group_last - w.group_last // 4
+    if not w.gather_max_us:
         return False
-    end = atomic_load64(&effects_log.tail, SEQ_CST)
-    if w.held == NULL:
-        if end == atomic_load64(&aof.synced, ACQUIRE):
-            return False
-        if w.flush != NULL:
-            w.held = c = w.flush
-            w.held_pos = end
-            w.flush = NULL
-            while c != NULL:
-                c.flags |= C_SYNCING
-                c = c.next_flush
-            atomic_store32(&w.holding, 1, SEQ_CST)
-    if w.held != NULL:
-        sync_wanted(w)
+    while c != NULL and n < enough:
+        n += 1
+        c = c.next_flush
+    if n < enough and (not w.gather_since_us or w.now_us - w.gather_since_us < w.gather_max_us):
+        if not w.gather_since_us:
+            w.gather_since_us = w.now_us
+            w.timer_arm(w, w.gather_max_us)
         return True
+    w.gather_since_us = 0
     return False
+
+
+cdef void group_begin(Worker* w) noexcept nogil:
+    """The connections that have output wait from now on, for the disk to pass what is in the log."""
+    cdef Conn* c = w.flush
+    aof_turn()                         # one write a group, not one a turn
+    w.held = c
+    w.held_pos = atomic_load64(&effects_log.tail, SEQ_CST)
+    w.flush = NULL
+    w.group_last = 0
+    while c != NULL:
+        c.flags |= C_SYNCING
+        w.group_last += 1
+        c = c.next_flush
+    atomic_store32(&w.holding, 1, SEQ_CST)
+
+
+cdef bint durable_hold(Worker* w) noexcept nogil:
+    if not conf.hold_replies:
+        aof_turn()
+        return False
+    if w.held == NULL:
+        if atomic_load64(&effects_log.tail, SEQ_CST) == atomic_load64(&aof.synced, ACQUIRE):
+            return False
+        if w.flush == NULL:            # nobody waits for it: the cron sees to the disk
+            aof_turn()
+            return False
+        if gathers(w):
+            return True
+        group_begin(w)
+    elif atomic_load64(&aof.written, ACQUIRE) < w.held_pos:
+        aof_turn()                     # another writer's range was not whole yet
+    sync_wanted(w)
+    return True

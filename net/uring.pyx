@@ -83,7 +83,9 @@ cdef enum:
     OP_TICK = 5
     OP_TIMER = 6
     OP_SYNC = 7
+    GATHER_US = 150            # less than an fsync takes on most disks
     TICK_NS = 100000000
+    TIMERS = 8
 
 cdef struct Uring:
     io_uring ring
@@ -91,7 +93,8 @@ cdef struct Uring:
     char* memory
     int mask
     kernel_timespec tick
-    kernel_timespec timer
+    kernel_timespec[TIMERS] timers # of one turn: they are read when the turn is submitted
+    u32 timers_used
 
 
 cdef io_uring_sqe* sqe(Uring* u) noexcept nogil:
@@ -163,9 +166,10 @@ cdef void timer_arm(Worker* w, i64 us) noexcept nogil:
     cdef io_uring_sqe* s = sqe(u)
     if us < 1:
         us = 1
-    u.timer.tv_sec = us // 1000000
-    u.timer.tv_nsec = us % 1000000 * 1000
-    io_uring_prep_timeout(s, &u.timer, 0, 0)
+    u.timers_used = (u.timers_used + 1) % TIMERS
+    u.timers[u.timers_used].tv_sec = us // 1000000
+    u.timers[u.timers_used].tv_nsec = us % 1000000 * 1000
+    io_uring_prep_timeout(s, &u.timers[u.timers_used], 0, 0)
     io_uring_sqe_set_data64(s, OP_TIMER)
 
 
@@ -199,6 +203,7 @@ cdef int uring_setup(Worker* w) noexcept nogil:
     w.accept_arm = accept_arm
     w.timer_arm = timer_arm
     w.sync_start = sync_start
+    w.gather_max_us = GATHER_US
     return 0
 
 

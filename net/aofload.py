@@ -48,6 +48,11 @@ def check_index(part: Part) -> None:
             try:
                 incr_index.check(data, raw)
             except incr_index.Damage as damage:
+                if len(data) < incr_index.reach(raw):      # shorter and other: somebody has written the file anew
+                    log.warning(f"{part.name} is not the file that {part.name}{appendonly.INDEX} is about: it is "
+                                "loaded without the check of sums")
+                    os.unlink(path + appendonly.INDEX)
+                    return
                 _fail(f"Bad file format reading the append only file {part.name}: {damage}. Restore it from a backup; "
                       f"or remove {part.name}{appendonly.INDEX} to load it without the check of sums.")
 
@@ -70,7 +75,7 @@ def mend_index(path: str, index_fd: int) -> None:
     size = os.stat(path).st_size
     length = incr_index.rows_bytes(raw, size)
     os.ftruncate(index_fd, length)
-    begin = max((block.end for block in incr_index.blocks(raw[:length])), default=0)
+    begin = incr_index.reach(raw[:length])
     with open(path, "rb") as file:
         file.seek(begin)
         if begin < size:

@@ -64,15 +64,20 @@ def check(data: Buffer, raw: bytes) -> int:
     """Compare an increment's bytes with its side file; returns how far it reaches. Damage where they differ.
 
     A side file that goes on where the increment ends early says nothing: the end was cut, which is another matter."""
-    view = memoryview(data)
     covered = 0
-    for block in blocks(raw):
-        if block.end > len(view):
-            break
-        if block_sum(bytes(view[block.begin:block.end])) != block.sum:
-            raise Damage(block.begin, block.end)
-        covered = block.end
+    with memoryview(data) as view:
+        for block in blocks(raw):
+            if block.end > len(view):
+                break
+            if block_sum(bytes(view[block.begin:block.end])) != block.sum:
+                raise Damage(block.begin, block.end)
+            covered = block.end
     return covered
+
+
+def reach(raw: bytes) -> int:
+    """Up to where the increment went when the side file was written last."""
+    return max((block.end for block in blocks(raw)), default=0)
 
 
 def row(data: bytes, end: int) -> bytes:

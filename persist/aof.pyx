@@ -301,6 +301,7 @@ cdef void start(int fd, int index_fd, u64 size) noexcept nogil:
     aof.index_fd = index_fd
     aof.bytes = size
     aof.db = NO_DB
+    aof.stamp_s = 0
     aof.left = aof.pad = 0
     aof.len = aof.done = 0
     aof.broken = False
@@ -326,6 +327,7 @@ def switch(int fd, int index_fd, u64 bytes_=0) -> int:
             aof.index_fd = index_fd
             aof.bytes = bytes_
             aof.db = NO_DB
+            aof.stamp_s = 0
             block_clear()
         unlock(&aof.lock)
     return error

@@ -424,10 +424,16 @@ def end(server: Server) -> None:
             os.unlink(server.pid_file)
         except OSError:
             pass
+    import socket
+
     from net import bridge
     bridge.stop()
     path = config.get_value("unixsocket")
     for sock in server.listeners:
+        try:
+            sock.shutdown(socket.SHUT_RDWR)  # a ring may keep the socket, and its port, a while longer than the process
+        except OSError:
+            pass
         sock.close()
     if path:
         log.notice("Removing the unix socket file.")

@@ -117,9 +117,21 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()
             raise ServerDied(f"did not stop on SIGTERM\n{self.log_tail()}") from None
+        if self.process.returncode != 0:
+            raise ServerDied(f"stopped with {self.process.returncode}\n{self.log_tail()}")
+        if is_slotring() and self.is_listening():
+            raise ServerDied("its port is still taken after its end")
         log = self.log_path.read_bytes()
         if any(word in log for word in SANITIZER_WORDS):
             raise ServerDied(f"a sanitizer reports, see {self.log_path}\n{self.log_tail()}")
+
+    def is_listening(self) -> bool:
+        """Does anybody take connections on its port?"""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
         """Ends it at once."""

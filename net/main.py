@@ -192,6 +192,7 @@ def import_commands() -> None:
             importlib.import_module(f"{package_name}.{name}")
     importlib.import_module("net.multi")
     importlib.import_module("net.subscribe")
+    importlib.import_module("net.clusterscan")
 
 
 def create_store() -> None:
@@ -202,6 +203,9 @@ def create_store() -> None:
     partitions = min(1 << (wanted - 1).bit_length(), PARTITIONS_MAX)
     in_cluster = config.get_value("cluster-enabled")
     store.create(partitions, config.get_value("cluster-databases" if in_cluster else "databases"))
+    if in_cluster:
+        from net import router
+        router.begin_cluster()
 
 
 def run_directives() -> None:

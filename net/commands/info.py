@@ -12,7 +12,7 @@ from engine.reply import error_stats
 from engine import arena, command, conf, events, inspect, keyspace, store
 from engine import hash as hashes
 from engine.commands import keys
-from net import appendonly, bridge, cron, gate, pubsub, saving, tracking, version
+from net import appendonly, bridge, cron, gate, migrate, pubsub, saving, tracking, version
 from net.commands import client as client_commands
 from net.commands import hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
@@ -355,8 +355,7 @@ def _stats_of_keys(totals: dict) -> Fields:
 
 
 NOTHING_YET = [
-    "latest_fork_usec", "total_forks",
-    "migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits",
+    "slave_expires_tracked_keys", "active_defrag_hits",
     "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses",
     "total_active_defrag_time", "current_active_defrag_time", "unexpected_error_replies",
 ]  # fmt: skip
@@ -378,6 +377,9 @@ def stats_section() -> Fields:
     return [
         *_stats_of_traffic(totals),
         *_stats_of_keys(totals),
+        ("latest_fork_usec", 0),
+        ("total_forks", 0),
+        ("migrate_cached_sockets", migrate.links.count()),
         *((name, 0) for name in NOTHING_YET),
         *zip(("tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"), tracking.figures()[1:],
              strict=True),

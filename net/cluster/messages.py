@@ -92,8 +92,9 @@ def text_of(raw: bytes) -> str:
 class Packet:
     """A packet that holds what its lengths promise. `body` depends on the type, see `decode`."""
 
-    __slots__ = ("kind", "light", "length", "port", "count", "current_epoch", "config_epoch", "offset", "sender", "slots",
-                 "replicaof", "ip", "pport", "cport", "flags", "state", "mflags", "body", "gossip", "extensions")
+    __slots__ = ("kind", "light", "length", "port", "count", "current_epoch", "config_epoch", "offset", "sender",
+                 "slots", "replicaof", "ip", "pport", "cport", "flags", "state", "mflags", "body", "gossip",
+                 "extensions")
 
     def __init__(self, kind: int, light: bool, length: int):
         self.kind = kind

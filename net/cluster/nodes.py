@@ -98,9 +98,9 @@ def _in_table(name: str) -> property:
 class Node:
     """A node as this one knows it. Times are Unix milliseconds; 0: never. Ids are 40 bytes."""
 
-    __slots__ = ("table", "index", "id", "shard_id", "ctime", "config_epoch", "slots", "replicas", "replicaof", "fail_time",
-                 "orphaned_time", "repl_offset", "ip", "tcp_port", "tls_port", "cport", "hostname", "nodename", "zone",
-                 "client_ipv4", "client_ipv6", "client_port", "client_tls_port", "_link", "_inbound", "fail_reports")
+    __slots__ = ("table", "index", "id", "shard_id", "ctime", "config_epoch", "slots", "replicas", "replicaof",
+                 "fail_time", "orphaned_time", "repl_offset", "ip", "tcp_port", "tls_port", "cport",
+                 "hostname", "nodename", "zone", "client_ipv4", "client_ipv6", "client_port", "client_tls_port", "_link", "_inbound", "fail_reports")
 
     flags = _in_table("flags")
     ping_sent = _in_table("ping_sent")
@@ -473,4 +473,4 @@ class ClusterState:
         return self.current_epoch
 
 
-assert NO_SLOTS == bytes(MAP_BYTES)
+assert bytes(MAP_BYTES) == NO_SLOTS

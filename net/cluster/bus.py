@@ -8,6 +8,7 @@ Times are Unix milliseconds. All calls are made under one lock of the caller's.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from random import Random
 
 import numpy as np
@@ -252,6 +253,15 @@ class Bus:
             link.node = None
         if tell:
             self.actions.append(Close(link))
+
+    def start_handshake(self, ip: str, port: int, cport: int) -> bool:
+        """CLUSTER MEET: a node at that address is to be met; ValueError where that is none; False: it is being met."""
+        ip = str(ip_address(ip))
+        for node in self.state.others():
+            if node.in_handshake and (node.ip.lower(), node.tcp_port, node.cport) == (ip.lower(), port, cport):
+                return False
+        self.state.create(None, m.F_HANDSHAKE | m.F_MEET, self.now).set_address(ip, port, 0, cport)
+        return True
 
     def bind_inbound(self, node: Node, link: Link) -> None:
         """An inbound link is that node's; it has one at most."""

@@ -203,6 +203,8 @@ def _cannot(bus: Bus, reason: int) -> None:
 def handle_replica(bus: Bus) -> None:
     """As a replica: the steps of an election, whenever there is reason for one."""
     me, s, election, now = bus.state.myself, bus.settings, bus.election, bus.now
+    if not s.can_replicate:       # a replica in nodes.conf only: it has no data to be primary with
+        return
     bus.state.todo &= ~T_FAILOVER
     manual = bool(election.mf_end and election.mf_can_start)
     primary = me.replicaof

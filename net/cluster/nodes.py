@@ -100,7 +100,8 @@ class Node:
 
     __slots__ = ("table", "index", "id", "shard_id", "ctime", "config_epoch", "slots", "replicas", "replicaof",
                  "fail_time", "orphaned_time", "repl_offset", "ip", "tcp_port", "tls_port", "cport",
-                 "hostname", "nodename", "zone", "client_ipv4", "client_ipv6", "client_port", "client_tls_port", "_link", "_inbound", "fail_reports")
+                 "hostname", "nodename", "zone", "client_ipv4", "client_ipv6", "client_port",
+                 "client_tls_port", "_link", "_inbound", "fail_reports")
 
     flags = _in_table("flags")
     ping_sent = _in_table("ping_sent")

@@ -1,4 +1,4 @@
-"""nodes.conf, Valkey's file of a cluster's nodes: as text, from text, on the disk. CLUSTER NODES says the same lines."""
+"""nodes.conf, Valkey's file of a cluster's nodes: as text, from text, on the disk. CLUSTER NODES has its lines."""
 
 from __future__ import annotations
 
@@ -175,9 +175,9 @@ class _Loader:
                 raise CorruptFile(f"shard id '{value}'")
             for replica in node.replicas or ():
                 if replica.shard_id != raw:
-                    self.log(NOTICE, f"Node {replica.name} has a different shard id ({replica.shard_id.decode()}) than its "
-                                     f"primary's shard id {node.name} ({value}). Updating replica's shard id to match "
-                                     "primary's shard id.")
+                    self.log(NOTICE, f"Node {replica.name} has a different shard id ({replica.shard_id.decode()}) than "
+                                     f"its primary's shard id {node.name} ({value}). Updating replica's shard id to "
+                                     "match primary's shard id.")
                     self.state.move_to_shard(replica, raw)
             node.shard_id = raw
             self.state.add_to_shard(node)
@@ -252,11 +252,11 @@ def load(state: ClusterState, text: str, now: int, log: Callable[[int, str], Non
         if not line.strip("\0"):
             continue
         try:
-            words = split_args(line)
+            words = split_args(line.encode("latin-1"))
             if words is None:
                 raise CorruptFile("unbalanced quotes")
             if words:
-                loader.line([word.decode("latin-1") if isinstance(word, bytes) else word for word in words])
+                loader.line([word.decode("latin-1") for word in words])
         except (CorruptFile, ValueError) as error:
             raise CorruptFile(f'Unrecoverable error: corrupted cluster config file "{line[:512]}". ({error})') from None
     if loader.myself is None:
@@ -288,8 +288,9 @@ class NodesFile:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self.log(WARNING, f"Sorry, the cluster configuration file {self.path} is already used by a different Cluster "
-                              "node. Please make sure that different nodes use different cluster configuration files.")
+            self.log(WARNING, f"Sorry, the cluster configuration file {self.path} is already used by a different "
+                              "Cluster node. Please make sure that different nodes use different cluster "
+                              "configuration files.")
             os.close(fd)
             return False
         self.lock_fd = fd

@@ -247,3 +247,26 @@ def move_node_slots(bus: Bus, old: Node, fresh: Node) -> tuple[int, int, int]:
             state.migrating[slot] = fresh
             migrating += 1
     return len(slots), importing, migrating
+
+
+def reset(bus: Bus, hard: bool) -> None:
+    """CLUSTER RESET: no other nodes, no slots, a shard of its own; hard: a new id, and epochs begin anew."""
+    from net.cluster import failover
+    state, me = bus.state, bus.state.myself
+    was_replica = bool(me.is_replica)
+    state.close_slots()
+    failover.reset_manual(bus)
+    state.unassign(np.flatnonzero(state.owners))
+    for node in state.others():
+        bus.delete_node(node)
+    state.blacklist.clear()
+    if hard:
+        state.current_epoch = state.last_vote_epoch = me.config_epoch = 0
+        bus.log(NOTICE, "configEpoch set to 0 via CLUSTER RESET HARD")
+        state.rename(me, state.hex_id())
+        bus.log(NOTICE, f"Node hard reset, now I'm {me.name}")
+    state.move_to_shard(me, state.hex_id())
+    bus.log(NOTICE, f"Moving myself to a new shard {shard(me)}.")
+    if was_replica:
+        set_as_primary(bus, me)
+    bus.todo(SAVE_ALL)

@@ -7,7 +7,7 @@
 # `plain` answers for nearly all of them: a set bit means that the slot is served here and nothing more is to be asked.
 #
 # Outside of cluster mode the map is not looked at, unless slots are paused (conf.routing).
-from engine.command cimport Command, Ctx
+from engine.command cimport Arg, Command, Ctx
 from engine.conf cimport conf
 from engine.defs cimport *
 from engine.hashing cimport SLOTS
@@ -65,6 +65,8 @@ cdef bint turned_away(Ctx* x, Command* cmd, void* txn, u32 slot) noexcept nogil
 cdef bint turned_many(Ctx* x, Command* cmd, void* txn, KeySlots* s) noexcept nogil     # the same of what slots_add saw
 cdef bint turned_early(Ctx* x, Command* cmd) noexcept nogil         # the same without locks
 cdef void say_crossslot(Ctx* x) noexcept nogil
+cdef u64 request_bytes(Arg* argv, i64 argc) noexcept nogil          # of a command as RESP
+cdef void count_slot_out(Worker* w, u32 slot, u64 net_out) noexcept nogil
 cdef void count_slot(Worker* w, Ctx* x, u64 cycles, u64 net_out) noexcept nogil
 cdef u32 route_blocked(Ctx* x, Command* cmd, u32 slot, u32* node) noexcept nogil
 cdef void say_route(OutBuf* o, int fd, u32 route, u32 slot, u32 node) noexcept nogil

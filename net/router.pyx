@@ -553,20 +553,32 @@ cdef u64 request_bytes(Arg* argv, i64 argc) noexcept nogil:
     return n
 
 
+cdef SlotStat* stat_of(Worker* w, u32 slot) noexcept nogil:
+    """A slot's figures; NULL: there are none for it."""
+    if not conf.cluster or slot >= SLOTS:
+        return NULL
+    if w.slot_stats == NULL:
+        w.slot_stats = <SlotStat*>calloc(SLOTS, sizeof(SlotStat))
+    return &w.slot_stats[slot] if w.slot_stats != NULL else NULL
+
+
+cdef void count_slot_out(Worker* w, u32 slot, u64 net_out) noexcept nogil:
+    """CLUSTER SLOT-STATS: more bytes to clients."""
+    cdef SlotStat* s = stat_of(w, slot)
+    if s != NULL:
+        s.net_out += net_out
+
+
 cdef void count_slot(Worker* w, Ctx* x, u64 cycles, u64 net_out) noexcept nogil:
     """CLUSTER SLOT-STATS: what a command took of its keys' slot."""
-    cdef SlotStat* s = w.slot_stats
-    if not conf.cluster or x.slot >= SLOTS:
-        return
+    cdef SlotStat* s = stat_of(w, x.slot)
     if s == NULL:
-        s = w.slot_stats = <SlotStat*>calloc(SLOTS, sizeof(SlotStat))
-        if s == NULL:
-            return
-    s[x.slot].cycles += cycles
-    s[x.slot].net_out += net_out
-    s[x.slot].net_in += request_bytes(x.argv, x.argc)
+        return
+    s.cycles += cycles
+    s.net_out += net_out
+    s.net_in += request_bytes(x.argv, x.argc)
     if is_word(x.cmd, b"exec", 4):
-        s[x.slot].net_in += MULTI_BYTES
+        s.net_in += MULTI_BYTES
 
 
 def reset_slot_stats(slots) -> None:

@@ -13,8 +13,9 @@ from engine import arena, command, conf, events, inspect, keyspace, store
 from engine import hash as hashes
 from engine.commands import keys
 from net import appendonly, bridge, cron, gate, migrate, pubsub, saving, tracking, version
+from net.cluster import driver
 from net.commands import client as client_commands
-from net.commands import hello, memory
+from net.commands import clusterview, hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
 from net.config import config
 from net.reply import Verbatim
@@ -200,7 +201,7 @@ def clients_section() -> Fields:
         mode = left_ms = 0
     return [
         ("connected_clients", totals.get("connected_clients", len(rows))),
-        ("cluster_connections", 0),
+        ("cluster_connections", driver.connections()),
         ("maxclients", number_setting("maxclients", 10000)),
         ("client_recent_max_input_buffer", max((row["qbuf"] for row in rows), default=0)),
         ("client_recent_max_output_buffer", max((row["omem"] for row in rows), default=0)),
@@ -275,7 +276,7 @@ def memory_section() -> Fields:
         ("mem_replicas_repl_buffer", 0),
         ("mem_clients_slaves", 0),
         ("mem_clients_normal", now.clients),
-        ("mem_cluster_links", 0),
+        ("mem_cluster_links", driver.links_bytes()),
         ("mem_cluster_slot_import", 0),
         ("mem_cluster_slot_export", 0),
         ("mem_aof_buffer", appendonly.buffered()),
@@ -535,8 +536,8 @@ SECTIONS = (
     ("commandstats", "Commandstats", commandstats_section),
     ("errorstats", "Errorstats", errorstats_section),
     ("latencystats", "Latencystats", latencystats_section),
-    ("cluster", "Cluster", lambda: [("cluster_enabled", 0)]),
-    ("cluster_info", "Cluster Info", list),
+    ("cluster", "Cluster", lambda: [("cluster_enabled", int(config.get_value("cluster-enabled")))]),
+    ("cluster_info", "Cluster Info", clusterview.info_section),
     ("scriptingengines", "Scripting Engines", lambda: [
         ("engines_count", 0), ("engines_total_used_memory", 0),
         ("engines_total_memory_overhead", 0)]),

@@ -1,8 +1,7 @@
-"""MIGRATE: keys go to another server. The value is dumped, sent with RESTORE and deleted here once that has said that it
-has it.
+"""MIGRATE: keys go to another server. The value is dumped, sent with RESTORE and deleted here once that server has it.
 
-What is sent and what is deleted must be the same, though this server goes on serving: writes to the keys' slots are held
-back meanwhile (router.pause), and nothing else is. Connections to other servers are kept for a while and used again."""
+What is sent and what is deleted must be the same, though this server goes on serving: writes to the keys' slots are
+held back meanwhile (router.pause), and nothing else is. Connections to other servers are kept and used again."""
 
 import contextlib
 import socket

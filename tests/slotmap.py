@@ -6,10 +6,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from engine.hashing import slot_of
 from resp import Raw
 from servers import ROOT, Server
-
-from engine.hashing import slot_of
 
 SLOTS = 16384
 HERE, OTHER, THIRD = 1, 2, 3
@@ -24,7 +23,7 @@ def tag(slot: int) -> str:
 
 def key(slot: int, name: str = "k") -> str:
     """A key of that slot."""
-    return "{%s}%s" % (tag(slot), name)
+    return f"{{{tag(slot)}}}{name}"
 
 
 def start(folder: Path, *options: object, engine: str = "", cluster: bool = True) -> Server:

@@ -261,7 +261,7 @@ def test_no_write_lands_after_its_slot_has_gone(cluster, raw):
                 words = [("INCR", key(MINE)), ("MULTI",), ("INCR", key(MINE)), ("EXEC",)] if at % 2 else [
                     ("INCR", key(MINE))] * 8
                 for reply in mine.pipeline(words):
-                    acknowledged[at] += isinstance(reply, int) or isinstance(reply, list)
+                    acknowledged[at] += isinstance(reply, int | list)
 
     threads = [threading.Thread(target=client, args=(at,)) for at in range(4)]
     for thread in threads:

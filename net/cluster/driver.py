@@ -328,10 +328,13 @@ class Driver:
             bus.before_sleep(now_ms())
             for action in bus.take_actions():
                 self._act(action)
-        self.routes.update(bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
+        self._tell_router()
         if bus.dirty and self.loop is not None and not self.is_flushing:
             self.is_flushing = True
             self.loop.call_soon_threadsafe(self._flush)
+
+    def _tell_router(self) -> None:
+        self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
 
     def _flush(self) -> None:
         with self.lock:
@@ -352,6 +355,7 @@ class Driver:
             if self.deliver is not None:
                 self.deliver(*action)
         elif isinstance(action, decisions.DropKeys):
+            self._tell_router()        # before the keys go no client may write there any more
             self.routes.drop_keys(action.slots)
         elif isinstance(action, decisions.PauseWrites):
             if self.pause is not None:

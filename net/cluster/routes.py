@@ -6,7 +6,9 @@ slot refers to them any more. Where it is not built (the bus in a test), nobody 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -72,6 +74,18 @@ class Routes:
         drop = getattr(self.router, "drop_slot_keys", None)
         for slot in slots if drop is not None else ():
             drop(slot)
+
+    @contextlib.contextmanager
+    def paused(self, slot: int | None) -> Iterator[None]:
+        """Clients' writes to a slot wait: what is decided by its keys holds until the router knows of it."""
+        slots = [] if slot is None or self.router is None else [slot]
+        if slots:
+            self.router.pause(slots)
+        try:
+            yield
+        finally:
+            if slots:
+                self.router.resume(slots)
 
     def update(self, state: ClusterState, preferred: str) -> None:
         """Tells the router what has changed since the last time."""

@@ -353,7 +353,9 @@ def _check_timeout(args: list[bytes]) -> None:
 def set_slot(_client: object, args: list[bytes]) -> object:
     """CLUSTER SETSLOT slot IMPORTING node-id | MIGRATING node-id | NODE node-id | STABLE [TIMEOUT ms]"""
     driver = current()
-    with driver.working() as bus:
+    slot = parse_integer(words(args[2])) if args[3].lower() == b"node" else None
+    still = slot if slot is not None and 0 <= slot < SLOTS else None
+    with driver.routes.paused(still), driver.working() as bus:
         if bus.state.myself.is_replica:
             raise Error("ERR Please use SETSLOT only with masters.")
         slot, action = find_slot(args[2]), args[3].lower()

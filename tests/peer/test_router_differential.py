@@ -26,8 +26,8 @@ SORT % STORE & | SORT_RO % | LPUSH %l 1 | LMOVE %l &l LEFT RIGHT | RPOPLPUSH %l 
 BLPOP %n &n 0.01 | BLMPOP 0.01 2 %n &n LEFT | SADD %s 1 | SUNION %s &s | SUNIONSTORE %s &s %s | SINTERCARD 2 %s &s
 SMOVE %s &s 1 | ZADD %z 1 a | ZUNION 2 %z &z | ZUNIONSTORE %z 2 &z %z | ZRANGESTORE %z &z 0 -1 | ZMPOP 2 %z &z MIN
 BZMPOP 0.01 2 %n &n MIN | HSET %h f v | HGET %h f | XADD %x * f v | XREAD STREAMS %x &x 0 0 | XLEN %x
-XGROUP CREATE %x g $ | XREADGROUP GROUP g c STREAMS %x &x > > | PFADD %p a | PFCOUNT %p &p | PFMERGE %p &p | BITOP AND % & %
-SETBIT %b 1 1 | GEOADD %g 1 1 a | GEORADIUS %g 1 1 1 m STORE &g | GEOSEARCHSTORE %g &g FROMLONLAT 1 1 BYRADIUS 1 m
+XGROUP CREATE %x g $ | XREADGROUP GROUP g c STREAMS %x &x > > | PFADD %p a | PFCOUNT %p &p | PFMERGE %p &p
+BITOP AND % & % | SETBIT %b 1 1 | GEOADD %g 1 1 a | GEORADIUS %g 1 1 1 m STORE &g | GEOSEARCHSTORE %g &g FROMLONLAT 1 1 BYRADIUS 1 m
 WATCH % & | LCS % & | APPEND %a x | INCR %i | GETEX % | SPUBLISH %c x | PUBLISH c x | DBSIZE | MEMORY USAGE %
 CLUSTER KEYSLOT % | PING | OBJECT FREQ % | SUBSTR % 0 1 | MSETEX 2 % 1 & 2 | CLUSTERSCAN % | MIGRATE 127.0.0.1 1 % 0 1
 """
@@ -61,7 +61,8 @@ def wait_for(condition) -> None:
 def real(valkey_binary, tmp_path_factory):
     """Two nodes of a real cluster."""
     nodes = [Server(tmp_path_factory.mktemp(name), "--cluster-enabled", "yes", "--cluster-databases", 4,
-                    "--cluster-require-full-coverage", "no", command=[valkey_binary]).start() for name in ("one", "two")]
+                    "--cluster-require-full-coverage", "no", command=[valkey_binary]).start()
+             for name in ("one", "two")]
     try:
         with nodes[0].raw() as one, nodes[1].raw() as two:
             one.call("CLUSTER", "ADDSLOTSRANGE", *FIRST)

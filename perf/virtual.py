@@ -6,6 +6,7 @@ each call of a bus its decisions are carried out here. Nothing depends on the wa
 
 import heapq
 from random import Random
+from typing import NamedTuple
 
 from net.cluster.bus import Bus, Link, Settings
 from net.cluster.decisions import Close, Deliver, Dial, Save
@@ -15,6 +16,17 @@ CRON_MS = 100
 START_MS = 1_700_000_000_000
 PORT = 6379
 BUS_PORT = 16379
+
+
+class Pair(NamedTuple):
+    """The other end of a connected link."""
+
+    link: Link
+    machine: "Machine"
+
+    def queued_bytes(self) -> int:
+        """The network takes all at once."""
+        return 0
 
 
 class Machine:
@@ -54,7 +66,7 @@ class Machine:
                 for packet in packets:
                     self.bytes_sent += len(packet)
                     if pair is not None:
-                        network.later(network.latency_ms, pair[1].receive, pair[0], packet)
+                        network.later(network.latency_ms, pair.machine.receive, pair.link, packet)
 
     def _act(self, action: object) -> None:
         network = self.network
@@ -72,7 +84,7 @@ class Machine:
     def _hang_up(self, link: Link) -> None:
         pair, link.transport = link.transport, None
         if pair is not None:
-            self.network.later(self.network.latency_ms, pair[1].lose, pair[0])
+            self.network.later(self.network.latency_ms, pair.machine.lose, pair.link)
 
     def receive(self, link: Link, packet: bytes) -> None:
         """A packet has come."""
@@ -90,7 +102,7 @@ class Machine:
     def reached(self, link: Link, peer_link: Link, peer: "Machine") -> None:
         """A dialled link is there."""
         if self.alive and link.is_open:
-            link.transport = (peer_link, peer)
+            link.transport = Pair(peer_link, peer)
             self.bus.connected(link, self.ip, peer.ip, self.network.now_ms)
             self.settle()
 
@@ -177,7 +189,7 @@ class Network:
         if not target.alive or self.is_cut(dialler, target):
             return
         peer_link = target.bus.accepted(dialler.ip, target.ip, f"{dialler.ip}:40000", self.now_ms)
-        peer_link.transport = (link, dialler)
+        peer_link.transport = Pair(link, dialler)
         self.later(self.latency_ms, dialler.reached, link, peer_link, target)
 
     def is_cut(self, one: Machine, other: Machine) -> bool:

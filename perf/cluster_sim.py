@@ -1,11 +1,10 @@
 """What a cluster of thousands of nodes does on its bus: the real bus code in one process, in virtual time.
 
-    python -m perf.cluster_sim [--nodes 2000] [--out FILE.json] [--plot FILE.svg] [--seed N]
-    python -m perf.cluster_sim --compare 3 10      the same for few nodes, beside real processes
+    python -m perf.cluster_sim [--nodes 2000 ...] [--out FILE.json] [--plot FILE.svg] [--seed N]
 
 Nodes are primaries with as many slots each, links have a latency of 0.5 ms, cluster-node-timeout is Valkey's 15 s. A
-cluster of that size is not met node by node (4 million handshakes) but put together as nodes that have met are;
---compare shows for small ones that this makes no difference. Dead nodes are machines that no longer answer.
+cluster of that size is not met node by node (4 million handshakes) but put together as nodes that have met are. Dead
+nodes are machines that no longer answer.
 """
 
 import argparse
@@ -21,10 +20,10 @@ import numpy as np
 from net.cluster import messages as m
 from net.cluster import ownership
 from net.cluster.nodes import SLOTS, STATE_OK, T_SAVE, T_STATE, Node
+from perf.charts import COLOURS, bars
 from perf.virtual import BUS_PORT, PORT, Machine, Network, VirtualLink
 
 STEADY_MS = 10_000
-SETTLE_MS = 16_000
 LIMIT_MS = 120_000
 DEATHS = (1, 20, 200)
 KNOWN = m.F_PRIMARY | m.F_EXTENSIONS | m.F_LIGHT_PUBLISH | m.F_LIGHT_MODULE
@@ -123,7 +122,8 @@ class Meter:
         packets = sum(sum(machine.bus.stats.sent) for machine in self.nodes) - self.packets
         rate = sent / seconds
         return {"virtual_s": round(seconds, 3), "wall_s": round(time.monotonic() - self.wall, 2),
-                "bytes_per_node_s": round(float(rate.mean())), "bytes_per_node_s_p99": round(float(np.quantile(rate, 0.99))),
+                "bytes_per_node_s": round(float(rate.mean())),
+                "bytes_per_node_s_p99": round(float(np.quantile(rate, 0.99))),
                 "packets_per_node_s": round(packets / seconds / len(self.nodes), 3),
                 "cpu_ms_per_node_s": round((cpu_s() - self.cpu) * 1000 / seconds / len(self.nodes), 4)}
 
@@ -142,8 +142,9 @@ def spread(network: Network, knows: object, machines: list[Machine], check_ms: f
 
     done = network.run(LIMIT_MS, check, check_ms)
     known = np.array(times) if times else np.array([np.nan])
-    return {"done": done, "p50_ms": round(float(np.quantile(known, 0.5))), "p99_ms": round(float(np.quantile(known, 0.99))),
-            "all_ms": round(float(known.max())) if done else None, **meter.result()}
+    return {"done": done, "p50_ms": round(float(np.quantile(known, 0.5)), 2),
+            "p99_ms": round(float(np.quantile(known, 0.99)), 2),
+            "all_ms": round(float(known.max()), 2) if done else None, **meter.result()}
 
 
 def _known(machine: Machine, other: Machine) -> Node | None:
@@ -219,15 +220,33 @@ def simulate(count: int, seed: int, say: object) -> dict:
     return result
 
 
+def plot(results: list[dict]) -> str:
+    """The times until all nodes know, as bars for each size."""
+    groups = []
+    for found in results:
+        values = [found["meet"]["all_ms"], found["slot"]["all_ms"], *(each["all_ms"] for each in found["deaths"])]
+        groups.append((f"{found['nodes']} nodes", values + [None] * (2 + len(DEATHS) - len(values))))
+    series = ["a node met", "a slot moved", *(f"{dead} died" for dead in DEATHS)]
+    shown = len(COLOURS)
+    return bars("Until all nodes know", "ms", series[:shown], [(label, row[:shown]) for label, row in groups])
+
+
 def main(argv: list[str]) -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--nodes", type=int, nargs="+", default=[2000])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path)
     args = parser.parse_args(argv)
     gc.disable()
-    results = [simulate(count, args.seed, lambda text: print(text, file=sys.stderr, flush=True)) for count in args.nodes]
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    results = [simulate(count, args.seed, say) for count in args.nodes]
+    if args.plot:
+        args.plot.write_text(plot(results))
     text = json.dumps(results, indent=1)
     if args.out:
         args.out.write_text(text + "\n")

@@ -451,6 +451,10 @@ class Bus:
         state, table = self.state, self.state.table
         n, now = table.used, self.now
         flags = table.flags[:n]
+        first = MYSELF + 1
+        if (table.link_ctime[first:n].all() and table.inbound[first:n].all()
+                and not (np.bitwise_or.reduce(flags[first:n]) & (m.F_HANDSHAKE | m.F_PFAIL) if n > first else 0)):
+            return        # all is well, nearly always
         others = (flags & (m.F_MYSELF | m.F_NOADDR)) == 0
         others[0] = False
         self.pfail_nodes = int(np.count_nonzero(others & (flags & m.F_PFAIL != 0)))
@@ -516,6 +520,9 @@ class Bus:
         ping_sent, link_ctime = table.ping_sent[:n], table.link_ctime[:n]
         half, interval = s.node_timeout // 2, s.ping_interval or s.node_timeout // 2
         counted = failover.count_replicas(self) if me.is_replica else (0, 0, 0)
+        oldest = table.pong_received[MYSELF + 1:n].min() if n > MYSELF + 1 else now
+        if now - oldest <= interval and not ping_sent.any() and not self.election.mf_end:
+            return False, *counted
         waiting = ping_sent != 0
         due = ~waiting & (link_ctime != 0) & (now - table.pong_received[:n] > interval)
         late = waiting & (now - ping_sent > half) & (now - table.data_received[:n] > half)

@@ -16,6 +16,7 @@ from engine.conf cimport conf
 from engine.lock cimport lock, unlock
 from engine.racy cimport racy_begin, racy_end
 from engine.store cimport store, Partition
+from net.clientmem cimport conn_bytes, evicted_clients
 from net.conn cimport *
 from net.worker cimport *
 from net.pubsub cimport pubsub_leave, PS_CHANNEL, PS_PATTERN, PS_SHARD
@@ -541,7 +542,7 @@ cdef object describe_client(Conn* c):
         "qbuf": c.qlen, "qbuf_free": c.qcap - c.qlen, "argv_mem": 0,
         "rbp": CHUNK_BYTES if c.out.chunks else 0, "rbs": CHUNK_BYTES if c.out.chunks else 0,
         "obl": 0, "oll": c.out.chunks, "omem": pending,
-        "tot_mem": sizeof(Conn) + c.qcap + pending + c.queued_bytes,
+        "tot_mem": conn_bytes(c),
         "cmd": commands[c.last_cmd].name[:commands[c.last_cmd].name_len]
                if c.last_cmd < commands_used else b"NULL",
         "lib_name": get_text(&c.lib_name), "lib_ver": get_text(&c.lib_ver),
@@ -666,8 +667,8 @@ def totals() -> dict:
     cdef u32 i
     cdef Worker* w
     cdef u64 accepted = 0, rejected = 0, done = 0, net_in = 0, net_out = 0, hits = 0, misses = 0
-    cdef u64 expired = 0, queries = 0
-    cdef i64 dirty = 0, outputs = 0
+    cdef u64 expired = 0
+    cdef i64 dirty = 0
     racy_begin()                       # statistics: words that one worker writes; they may lag, never tear
     for i in range(nworkers):
         w = workers[i]
@@ -680,19 +681,18 @@ def totals() -> dict:
         misses += w.ctx.misses
         expired += w.ctx.expired
         dirty += w.ctx.dirty
-        outputs += w.pool.bytes
-        queries += w.qbuf_bytes
     racy_end()
     return {"connections_received": accepted, "rejected_connections": rejected,
             "commands_processed": done, "net_in": net_in, "net_out": net_out,
             "keyspace_hits": hits, "keyspace_misses": misses, "expired_keys": expired,
-            "dirty": dirty, "connected_clients": atomic_load32(&total_conns, RELAXED), "output_buffer_bytes": outputs,
-            "query_buffer_bytes": queries, "threads": nworkers}
+            "dirty": dirty, "connected_clients": atomic_load32(&total_conns, RELAXED), "threads": nworkers,
+            "evicted_clients": atomic_load64(&evicted_clients, RELAXED)}
 
 
 def reset_stats() -> None:
     """CONFIG RESETSTAT: the workers' counters back to zero."""
     _keyspace.reset_stats()
+    atomic_store64(&evicted_clients, 0, RELAXED)
     cdef u32 i, k, b
     cdef Worker* w
     racy_begin()                       # what a worker counts at this moment may be counted still

@@ -83,6 +83,7 @@ cdef struct Conn:
     void* txn                  # Txn*: between MULTI and EXEC; the owner's alone, others read the two figures
     i64 queued                 # commands queued; -1: not in MULTI
     u64 queued_bytes
+    u64 dying                  # evicted, so much will be free; 0: it is to stay (under conns_lock)
     Conn* next_resume
     void* subs                 # Subs*: its subscriptions, see pubsub.pxd; others read the figures
     u32 subs_n[4]              # by kind
@@ -174,6 +175,8 @@ cdef struct Worker:
     u64 accepted
     u64 rejected
     u64 qbuf_bytes
+    u64 queued_bytes           # of commands queued for EXEC
+    i64 told                   # what of its connections' memory engine.outside has been told
     CmdStat stats[COMMANDS_MAX]
     u32* hist[COMMANDS_MAX]    # calls by duration, made on first use
     i32 listeners[32]

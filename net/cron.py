@@ -14,6 +14,7 @@ GC_EVERY_S = 600.0
 EXPIRE_CPU_PERCENT = 25  # of the control thread's time, at effort 1
 EXPIRE_CPU_STEP = 2      # more for each further effort
 LAZY_FREE_BUDGET = 10000
+EVICT_BUDGET = 25000
 TRIM_EVERY_TICKS = 10
 TRIM_KEEP_BYTES = 16 << 20   # free memory that is kept, and an eighth of what is used
 
@@ -56,7 +57,7 @@ class Ticker:
             budget_us = int(self.period_s() * percent * 10_000)
             self._run(keyspace.expire_cycle, now_ms, budget_us)
         self._run(lazy_free, LAZY_FREE_BUDGET)
-        self._run(keyspace.evict_cycle, now_ms, store.used_exact)
+        self._run(keyspace.evict_cycle, now_ms, EVICT_BUDGET)
         if ticks % TRIM_EVERY_TICKS == 0:
             self._run(store.trim, TRIM_KEEP_BYTES + store.used_exact() // 8)
         self._run(self.used_bytes)  # keeps the peak

@@ -27,6 +27,8 @@ cdef void conn_goes_on(Worker* w, Conn* c) noexcept nogil:
     c.session.blocked = NULL
     c.flags &= ~<u32>C_BLOCKED
     w.blocked -= 1
+    c.commands += 1
+    w.commands += 1
     flush_later(w, c)
     if not c.flags & (C_RESUME | C_CLOSING):
         c.flags |= C_RESUME

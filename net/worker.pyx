@@ -19,14 +19,17 @@ from engine.blocking cimport Blocked
 from engine.events cimport unwatch_all
 from engine.conf cimport conf
 from engine.effects cimport call
+from engine.outside cimport outside
 from engine.snapshot cimport preimage_keys, preimage_slot
+from net.clientmem cimport clients_check, clients_max, memory_tell, qbuf_room, qbuf_shrink
 from net.conn cimport *
 from net.durable cimport durable_hold, durable_release
 from net.gate cimport loading, must_wait, say_misconf, subscriber_may, unknown_command
-from net.txn cimport txn_queue, txn_fail, txn_free
+from net.txn cimport exec_flags, txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
 from net.pubsub cimport pubsub_leave, pushes_flush, on_published
-from net.tracking cimport tracking_broadcast, tracking_command, tracking_end, tracking_read, on_tracking
+from net.tracking cimport (tracking_broadcast, tracking_command, tracking_end, tracking_limit, tracking_read,
+                           on_tracking)
 from net.resp cimport parse, parser_free, parser_wants
 
 cdef extern from "<unistd.h>" nogil:
@@ -50,9 +53,6 @@ cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
 cdef enum:
-    QBUF_BYTES = 16384             # a query buffer at least
-    QBUF_KEEP_BYTES = 32768        # a larger one shrinks to what was needed lately
-    QBUF_IDLE_US = 2000000         # of an idle client there is only what is in it
     TICK_US = 100000
 
 cdef const char* EXEC_ABORTED = b"EXECABORT Transaction discarded because of:"
@@ -256,6 +256,9 @@ cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
     w.free_conns = c
     atomic_add32(&w.nconns, <u32>-1, RELAXED)
     atomic_add32(&total_conns, <u32>-1, RELAXED)
+    if unlikely(c.dying != 0):             # (whoever evicted it has let go of conns_lock by now)
+        memory_tell(w)
+        atomic_addi64(&outside.dying, -<i64>c.dying, RELAXED)
 
 
 cdef void flush_later(Worker* w, Conn* c) noexcept nogil:
@@ -351,6 +354,11 @@ cdef void worker_flush(Worker* w) noexcept nogil:
     c = w.flush
     w.flush = NULL
     flush_list(w, c)
+    if clients_max:
+        memory_tell(w)
+        clients_check(w)
+    elif conf.maxmemory:
+        memory_tell(w)
 
 
 cdef void flush_list(Worker* w, Conn* c) noexcept nogil:
@@ -551,8 +559,13 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     return True
 
 
-cdef bint barred(Worker* w, Command* cmd) noexcept nogil:
+cdef bint barred(Worker* w, Conn* c, Command* cmd) noexcept nogil:
     """What memory or the disk does not allow: True, and the reply is written."""
+    if conf.maxmemory or clients_max:
+        memory_tell(w)
+        clients_check(w)                   # before any key goes
+        if c.flags & C_CLOSING:
+            return True
     if (conf.refuse_writes | conf.aof_errno) and (
             cmd.flags & F_WRITE or (cmd.name_len == 4 and not memcmp(cmd.name, b"ping", 4))):
         say_misconf(w.ctx.out, b"")
@@ -567,9 +580,12 @@ cdef bint barred(Worker* w, Command* cmd) noexcept nogil:
 cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     """A command between MULTI and EXEC."""
     cdef Ctx* x = &w.ctx
-    if (conf.maxmemory | conf.refuse_writes | conf.aof_errno) and barred(w, b.cmd):
+    if (conf.maxmemory | clients_max | conf.refuse_writes | conf.aof_errno) and barred(w, c, b.cmd):
         txn_fail(c)
         return
+    if unlikely(c.session.flags & S_TRACKING):
+        tracking_limit(c)
+        pushes_flush(w)                    # what that says of keys comes before the reply
     txn_queue(c, b.cmd, &w.args[b.argi], b.argc)
     out_write(x.out, b"+QUEUED\r\n", 9)
 
@@ -669,7 +685,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     if unlikely(c.flags & C_MULTI or c.session.flags & (S_PUBSUB | S_TRACKING)) and not runs_now(w, c, b):
         clock[0] = rdtsc()
         return
-    if unlikely(conf.maxmemory | conf.refuse_writes | conf.aof_errno) and barred(w, cmd):
+    if unlikely(conf.maxmemory | clients_max | conf.refuse_writes | conf.aof_errno) and \
+            barred(w, c, cmd):
         clock[0] = rdtsc()
         return
     if unlikely(w.push_conn != NULL):      # what eviction told this connection comes before the reply
@@ -695,6 +712,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             show_monitors(w, c, cmd)
         if unlikely(c.session.blocked != NULL):
             conn_blocked(w, c)             # it counts when it has run
+            c.commands -= 1
+            w.commands -= 1
             pushes_flush(w)
             clock[0] = rdtsc()
             return
@@ -849,6 +868,14 @@ cdef void protocol_error(Worker* w, Conn* c, char* base) noexcept nogil:
     flush_later(w, c)
 
 
+cdef bint paused(Conn* c, Parsed* b) noexcept nogil:
+    """Does CLIENT PAUSE hold the command: any, or one that may write. What is refused anyway is answered."""
+    cdef Command* cmd = b.cmd
+    if cmd == NULL or not c.flags & C_AUTH or (cmd.arity > 0 and b.argc != cmd.arity) or b.argc < -cmd.arity:
+        return False
+    return conf.paused == 2 or (cmd.flags | exec_flags(c, cmd)) & (F_WRITE | F_MAY_REPLICATE) != 0
+
+
 cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
     """Run all whole commands in p[0:n]; returns how many bytes they took."""
     cdef size_t done = 0, used = 0, marks[BATCH_MAX]
@@ -879,8 +906,7 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
             prefetch_batch(w, k)
         clock = rdtsc()
         for i in range(k):
-            if unlikely(conf.paused != 0) and w.batch[i].cmd != NULL and (
-                    conf.paused == 2 or w.batch[i].cmd.flags & (F_WRITE | F_MAY_REPLICATE)):
+            if unlikely(conf.paused != 0) and paused(c, &w.batch[i]):
                 c.flags |= C_HELD
                 parser_free(&c.parser)
                 return marks[i]
@@ -900,35 +926,6 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
         w.args = NULL
         w.args_cap = w.args_n = 0
     return done
-
-
-cdef void qbuf_resize(Worker* w, Conn* c, size_t cap) noexcept nogil:
-    if cap == 0:
-        free(c.qbuf)
-        c.qbuf = NULL
-    else:
-        c.qbuf = <char*>realloc(c.qbuf, cap)
-        if c.qbuf == NULL:
-            abort()
-    w.qbuf_bytes += cap - c.qcap
-    c.qcap = cap
-
-
-cdef void qbuf_room(Worker* w, Conn* c, size_t need) noexcept nogil:
-    """Make the query buffer hold `need` bytes."""
-    if need <= c.qcap:
-        return
-    qbuf_resize(w, c, QBUF_BYTES if need <= QBUF_BYTES else need if need > (1 << 20) else need * 2)
-
-
-cdef void qbuf_shrink(Worker* w, Conn* c) noexcept nogil:
-    """From the tick: nothing of an idle client's query buffer is kept, of a busy one's what it lately needed."""
-    if w.now_us - c.last_us > QBUF_IDLE_US:
-        if c.qcap > c.qlen:
-            qbuf_resize(w, c, c.qlen)
-    elif c.qcap > QBUF_KEEP_BYTES and c.qpeak < c.qcap // 2 and c.qlen < c.qcap // 2:
-        qbuf_resize(w, c, c.qpeak if c.qpeak > QBUF_BYTES else QBUF_BYTES)
-    c.qpeak = c.qlen
 
 
 cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:

@@ -91,7 +91,7 @@ def sample(_now_ms: int = 0) -> None:
     """Called from cron, some ten times a second: rates and the memory's peak."""
     totals = bridge.totals()
     rates.add(time.monotonic(), _counters(totals))
-    memory.used_bytes(totals)
+    memory.used_bytes()
 
 
 cron.CRON.append(sample)
@@ -342,7 +342,7 @@ def _stats_of_keys(totals: dict) -> Fields:
         ("expired_time_cap_reached_count", 0),
         ("expire_cycle_cpu_milliseconds", totals.get("expire_cycle_us", 0) // 1000),
         ("evicted_keys", counts["evicted_keys"]),
-        ("evicted_clients", 0),
+        ("evicted_clients", totals["evicted_clients"]),
         ("evicted_scripts", 0),
         ("total_eviction_exceeded_time", 0),
         ("current_eviction_exceeded_time", 0),

@@ -172,6 +172,17 @@ cdef struct Worker:
     u64 commands
     u64 net_in
     u64 net_out
+    u64 reads
+    u64 writes
+    u64 over_query             # connections closed for client-query-buffer-limit, client-output-buffer-limit
+    u64 over_output
+    u64 turns                  # of the loop, and the cycles that it was not waiting
+    u64 busy
+    u64 busy_aof               # of them, at the append-only file
+    u64 turn_began
+    u64 turn_commands          # w.commands when it began
+    u64 turn_max
+    u64 turn_commands_max
     u64 accepted
     u64 rejected
     u64 qbuf_bytes

@@ -19,6 +19,7 @@ TRIM_EVERY_TICKS = 10
 TRIM_KEEP_BYTES = 16 << 20   # free memory that is kept, and an eighth of what is used
 
 ticks = 0
+spent_us = 0    # by ticks since the start
 paused = False  # DEBUG PAUSE-CRON
 
 
@@ -46,10 +47,11 @@ class Ticker:
 
     def tick(self) -> None:
         """One round. A part that fails is logged once and tried again each time."""
-        global ticks
+        global ticks, spent_us
         ticks += 1
         if paused:
             return
+        began_ns = time.monotonic_ns()
         now_ms = time.time_ns() // 1_000_000
         if conf.get("active_expire") and not conf.get("paused") and not conf.get("import_mode"):
             effort = self.config.get_value("active-expire-effort") - 1
@@ -66,6 +68,7 @@ class Ticker:
         if time.monotonic() >= self.next_gc:
             gc.collect()
             self.next_gc = time.monotonic() + GC_EVERY_S
+        spent_us += (time.monotonic_ns() - began_ns) // 1000
 
     def _run(self, job: object, *args: object) -> None:
         try:

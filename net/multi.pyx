@@ -142,6 +142,7 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
     cdef Arg* argv = x.argv
     cdef i64 argc = x.argc
     cdef Command* cmd = x.cmd
+    cdef u32 errors
     cdef bint all_
     if t == NULL:
         reply_error(x.out, b"ERR EXEC without MULTI")
@@ -176,7 +177,9 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
     x.no_block = True
     x.held = True
     c.flags &= ~<u32>C_MULTI           # what a command asks about its connection is not about the queue
+    errors = x.out.errors
     run_queued(x, c, t, &parts)
+    x.out.errors = errors              # of its commands, not EXEC's own
     x.no_block = False
     x.held = False
     effects_commit(x)

@@ -96,7 +96,7 @@ cdef void on_unblock(Worker* w, Message* m) noexcept nogil:
     if m.fd:
         reply_error(&c.out, b"UNBLOCKED client unblocked via CLIENT UNBLOCK")
         w.stats[b.cmd.id].calls += 1
-        w.stats[b.cmd.id].failed += 1
+        w.stats[b.cmd.id].rejected += 1    # as Valkey counts it
     else:
         answer_null(w, c, b)
     conn_goes_on(w, c)

@@ -295,6 +295,7 @@ cdef void conn_sent(Worker* w, Conn* c, i64 n) noexcept nogil:
         conn_close(w, c)
         return
     w.net_out += n
+    w.writes += 1
     c.net_out += n
     c.head_sent += n
     while c.out.head != NULL:
@@ -325,12 +326,14 @@ cdef void check_output_limit(Worker* w, Conn* c) noexcept nogil:
     cdef i64 hard = conf.pubsub_hard_bytes if pubsub else conf.out_hard_bytes
     cdef i64 soft = conf.pubsub_soft_bytes if pubsub else conf.out_soft_bytes
     if hard and pending > <u64>hard:
+        w.over_output += 1
         conn_close(w, c)
         return
     if soft and pending > <u64>soft:
         if c.soft_since_us == 0:
             c.soft_since_us = w.now_us
         elif w.now_us - c.soft_since_us > (conf.pubsub_soft_s if pubsub else conf.out_soft_s) * 1000000:
+            w.over_output += 1
             conn_close(w, c)
     else:
         c.soft_since_us = 0
@@ -339,6 +342,8 @@ cdef void check_output_limit(Worker* w, Conn* c) noexcept nogil:
 cdef void worker_flush(Worker* w) noexcept nogil:
     """Once a turn: start the sends of every connection that has output, end those that are to end."""
     cdef Conn* c
+    cdef u64 began
+    cdef bint held
     if unlikely(w.held != NULL):
         durable_release(w)
     while w.resume != NULL:                # what was waiting has its answer: go on with what follows it
@@ -349,8 +354,12 @@ cdef void worker_flush(Worker* w) noexcept nogil:
     pushes_flush(w)
     if w.changes != NULL:
         tracking_broadcast(w)
-    if unlikely(conf.effects) and durable_hold(w):
-        return
+    if unlikely(conf.effects):
+        began = rdtsc()
+        held = durable_hold(w)
+        w.busy_aof += rdtsc() - began
+        if held:
+            return
     c = w.flush
     w.flush = NULL
     flush_list(w, c)
@@ -937,6 +946,7 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
         conn_close(w, c)
         return
     w.net_in += n
+    w.reads += n != 0
     c.net_in += n
     c.last_us = w.now_us
     if c.qlen == 0 and n and not c.flags & (C_HELD | C_BLOCKED | C_SYNCING):
@@ -956,7 +966,8 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
             c.qlen -= used
             if c.qlen and used:
                 memmove(c.qbuf, c.qbuf + used, c.qlen)
-        if c.qlen > <size_t>conf.query_buffer_limit:
+        if c.qlen > <size_t>conf.query_buffer_limit and not c.flags & C_CLOSING:
+            w.over_query += 1
             conn_close(w, c)
     if c.out.head != NULL or c.flags & C_CLOSE_SOON:
         flush_later(w, c)

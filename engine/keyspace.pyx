@@ -6,12 +6,13 @@ from engine.defs cimport *
 from engine.store cimport *
 from engine.lock cimport lock, unlock
 from engine.racy cimport racy_begin, racy_end
-from engine.arena cimport (arena_alloc, arena_free, arena_usable, arena_good_size,
+from engine.arena cimport (DRIFT_MAX, arena_alloc, arena_free, arena_usable, arena_good_size,
                            memory_used_atomic)
 from engine.numbers cimport parse_i64
 from engine.imports cimport S_IMPORT
 from engine.effects cimport LOG_CRON, effect_arg, effect_begin, effect_end, effect_gone, effects_wanted
 from engine.command cimport F_WRITE, Session, ctx_random
+from engine.outside cimport outside_bytes
 from engine.snapshot cimport preimage_slot
 
 cdef extern from "<unistd.h>" nogil:
@@ -19,13 +20,13 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef enum:
     GROW_SLACK_MAX = 1 << 20      # as sds: double up to this, then add as much
-    EVICT_ROUNDS_MAX = 256
+    EVICT_CLOCK = 16               # keys evicted between two looks at the clock
     VOLATILE_BUCKETS_MAX = 4096    # looked at in a table for one that has a key with an expiry
 
 cdef i64 NEVER = 0x7FFFFFFFFFFFFFFF
 cdef u64 evicted_keys = 0
+cdef i64 evict_us = 500           # see set_evict_us
 cdef u64 expired_keys_active = 0
-cdef i64 extra_memory = 0         # what counts toward maxmemory outside the arenas
 
 
 cdef inline u32 lfu_minutes(i64 now_ms) noexcept nogil:
@@ -76,6 +77,9 @@ cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil:
         if c.cmd == NULL or not c.cmd.flags & F_WRITE:
             k.entry = NULL
             return True
+    if unlikely(conf.paused != 0) and (c.cmd == NULL or not c.cmd.flags & F_WRITE):
+        k.entry = NULL                     # nothing is written while writes are paused
+        return True
     cdef char name[512]
     cdef char* copy = name
     if k.ptr == entry_key(k.entry):        # the event names the key after its entry has gone
@@ -480,8 +484,19 @@ def expire_cycle(i64 now_ms, i64 budget_us) -> int:
 
 # ---- eviction
 
-cdef inline i64 used_now() noexcept nogil:
-    return atomic_loadi64(&memory_used_atomic, RELAXED) + extra_memory
+cdef i64 used_now() noexcept nogil:
+    """What maxmemory is compared with. Where the sum's lag would be more than a 1024th of it, the arenas are asked."""
+    cdef i64 used = atomic_loadi64(&memory_used_atomic, RELAXED) + outside_bytes()
+    cdef i64 lag = <i64>store.nparts * DRIFT_MAX
+    cdef u32 i
+    if used + lag <= conf.maxmemory or lag <= conf.maxmemory >> 10:
+        return used
+    used = outside_bytes()
+    racy_begin()                       # each is a whole word; together they are of about this moment
+    for i in range(store.nparts):
+        used += store.parts[i].arena.used
+    racy_end()
+    return used
 
 
 cdef u64 evict_score(Ctx* c, Entry* e) noexcept nogil:
@@ -549,16 +564,29 @@ cdef bint volatile_bucket(u32 db, Key* k, u64 random) noexcept nogil:
     return False
 
 
+cdef void keep_name(Arg* a, char* small, size_t small_size, Entry* e) noexcept nogil:
+    """Copy a key's name to `small`, or to the heap if it is long; what a held before goes."""
+    if a.ptr != small:
+        free(a.ptr)
+        a.ptr = small
+    a.len = entry_klen(e)
+    if a.len > small_size:
+        a.ptr = <char*>malloc(a.len)
+        if a.ptr == NULL:
+            abort()
+    memcpy(a.ptr, entry_key(e), a.len)
+
+
 cdef bint evict_one(Ctx* c) noexcept nogil:
     """Evict the best of the keys of a few random buckets under the policy; False if nothing could go."""
     cdef bint only_volatile = 1 <= conf.maxmemory_policy <= 4
     cdef u64 best = 0, score, cell
     cdef u32 n, tries, db, best_db = 0, bits, seen = 0
     cdef char name[512]
-    cdef size_t name_len = 0
+    cdef Arg a                         # the best one's name
     cdef Key k
     cdef Entry* e
-    cdef Arg a
+    a.ptr = name
     if not any_to_evict(only_volatile):
         return False
     for tries in range(conf.maxmemory_samples * 32):
@@ -580,23 +608,28 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
                 continue
             e = cell_entry(cell)
             score = evict_score(c, e)
-            if score == 0 or entry_klen(e) > 512:
+            if score == 0:
                 continue
             seen += 1
             if score > best:
                 best = score
                 best_db = db
-                name_len = entry_klen(e)
-                memcpy(name, entry_key(e), name_len)
+                keep_name(&a, name, sizeof(name), e)
         unlock(&k.part.lock)
         if seen >= 4 * conf.maxmemory_samples:
             break
-    if not best:
-        return False
-    a.ptr = name
-    a.len = name_len
-    key_init(c, &k, &a)
-    k.db = best_db
+    if best:
+        evict_key(c, &a, best_db)
+    if a.ptr != name:
+        free(a.ptr)
+    return best != 0
+
+
+cdef void evict_key(Ctx* c, Arg* name, u32 db) noexcept nogil:
+    """Evict a key that was chosen, unless it has gone meanwhile."""
+    cdef Key k
+    key_init(c, &k, name)
+    k.db = db
     lock(&k.part.lock)
     if conf.maxmemory and table_find(&k) != NULL:      # (while we waited the limit may have been lifted)
         preimage_slot(k.slot)
@@ -610,7 +643,6 @@ cdef bint evict_one(Ctx* c) noexcept nogil:
         notify(c, N_EVICTED, b"evicted", &k)
         atomic_add64(&evicted_keys, 1, RELAXED)
     unlock(&k.part.lock)
-    return True
 
 
 cdef inline bint fits(i64 used) noexcept nogil:
@@ -619,44 +651,49 @@ cdef inline bint fits(i64 used) noexcept nogil:
     return limit == 0 or used <= limit
 
 
+cdef bint evict_some(Ctx* c, i64 limit_us) noexcept nogil:
+    """Evict until what is used fits, for about limit_us at most (negative: no limit); False: nothing may go."""
+    cdef u32 rounds = 0
+    cdef i64 stop = 0
+    while not fits(used_now()):
+        if not evict_one(c):
+            return False
+        rounds += 1
+        if limit_us >= 0 and rounds % EVICT_CLOCK == 0:
+            if stop == 0:
+                stop = mono_us() + limit_us
+            elif mono_us() >= stop:
+                break
+    return True
+
+
 cdef int evict_if_needed(Ctx* c) noexcept nogil:
     """Before a command that may use memory, no lock held: 0 fine, -1 over maxmemory and nothing to evict."""
-    cdef u32 rounds
-    if fits(used_now()):
+    if fits(used_now()) or conf.paused:
         return 0
-    if conf.maxmemory_policy == 0:
+    if conf.maxmemory_policy == 0 or conf.import_mode:
         return -1
-    for rounds in range(EVICT_ROUNDS_MAX):
-        if not evict_one(c):
-            return -1
-        if fits(used_now()):
-            return 0
-    return 0
+    return 0 if evict_some(c, evict_us) else -1
 
 
-def evict_cycle(i64 now_ms, used) -> None:
-    """Evict when maxmemory has become smaller than what is used (a callable), whoever writes. On the control thread."""
-    cdef u32 rounds
-    cdef bint more = True
-    if not conf.maxmemory or not conf.maxmemory_policy:
+def set_evict_us(i64 n) -> None:
+    """How long a command evicts at most (maxmemory-eviction-tenacity); -1: as long as it takes."""
+    global evict_us
+    racy_begin()                       # one word: whoever evicts sees the old one or the new one
+    evict_us = n
+    racy_end()
+
+
+def evict_cycle(i64 now_ms, i64 budget_us) -> None:
+    """Evict when maxmemory has become smaller than what is used, whoever writes. On the control thread."""
+    if not conf.maxmemory or not conf.maxmemory_policy or conf.import_mode or conf.paused:
         return
     cron_ctx.now_ms = now_ms
     cron_ctx.session = &cron_session
     if cron_ctx.random == 0:
         cron_ctx.random = rdtsc() | 1
-    for rounds in range(EVICT_ROUNDS_MAX):
-        if not more or fits(used()):
-            break
-        with nogil:
-            more = evict_one(&cron_ctx)
-
-
-def set_extra_memory(i64 n) -> None:
-    """Bytes outside the arenas that count toward maxmemory."""
-    global extra_memory
-    racy_begin()                       # one word: whoever evicts sees the old figure or the new one
-    extra_memory = n
-    racy_end()
+    with nogil:
+        evict_some(&cron_ctx, budget_us)
 
 
 def reset_stats() -> None:

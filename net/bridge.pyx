@@ -17,6 +17,7 @@ from engine.conf cimport conf
 from engine.lock cimport lock, unlock
 from engine.racy cimport racy_begin, racy_end
 from engine.store cimport store, Partition
+from net.clientmem cimport conn_bytes, evicted_clients
 from net.conn cimport *
 from net.worker cimport *
 from net.pubsub cimport pubsub_leave, PS_CHANNEL, PS_PATTERN, PS_SHARD
@@ -581,7 +582,7 @@ cdef object describe_client(Conn* c):
         "qbuf": c.qlen, "qbuf_free": c.qcap - c.qlen, "argv_mem": 0,
         "rbp": CHUNK_BYTES if c.out.chunks else 0, "rbs": CHUNK_BYTES if c.out.chunks else 0,
         "obl": 0, "oll": c.out.chunks, "omem": pending,
-        "tot_mem": sizeof(Conn) + c.qcap + pending + c.queued_bytes,
+        "tot_mem": conn_bytes(c),
         "cmd": commands[c.last_cmd].name[:commands[c.last_cmd].name_len]
                if c.last_cmd < commands_used else b"NULL",
         "lib_name": get_text(&c.lib_name), "lib_ver": get_text(&c.lib_ver),
@@ -706,8 +707,8 @@ def totals() -> dict:
     cdef u32 i
     cdef Worker* w
     cdef u64 accepted = 0, rejected = 0, done = 0, net_in = 0, net_out = 0, hits = 0, misses = 0
-    cdef u64 expired = 0, queries = 0
-    cdef i64 dirty = 0, outputs = 0
+    cdef u64 expired = 0, reads = 0, writes = 0, over_query = 0, over_output = 0
+    cdef i64 dirty = 0
     racy_begin()                       # statistics: words that one worker writes; they may lag, never tear
     for i in range(nworkers):
         w = workers[i]
@@ -716,18 +717,45 @@ def totals() -> dict:
         done += w.commands
         net_in += w.net_in
         net_out += w.net_out
+        reads += w.reads
+        writes += w.writes
+        over_query += w.over_query
+        over_output += w.over_output
         hits += w.ctx.hits
         misses += w.ctx.misses
         expired += w.ctx.expired
         dirty += w.ctx.dirty
-        outputs += w.pool.bytes
-        queries += w.qbuf_bytes
     racy_end()
     return {"connections_received": accepted, "rejected_connections": rejected,
             "commands_processed": done, "net_in": net_in, "net_out": net_out,
+            "total_reads_processed": reads, "total_writes_processed": writes,
+            "client_query_buffer_limit_disconnections": over_query,
+            "client_output_buffer_limit_disconnections": over_output,
             "keyspace_hits": hits, "keyspace_misses": misses, "expired_keys": expired,
-            "dirty": dirty, "connected_clients": atomic_load32(&total_conns, RELAXED), "output_buffer_bytes": outputs,
-            "query_buffer_bytes": queries, "threads": nworkers}
+            "dirty": dirty, "connected_clients": atomic_load32(&total_conns, RELAXED), "threads": nworkers,
+            "evicted_clients": atomic_load64(&evicted_clients, RELAXED)}
+
+
+def loop_totals() -> dict:
+    """What the workers' loops did, in INFO's names; microseconds."""
+    cdef u32 i, k
+    cdef Worker* w
+    cdef u64 turns = 0, busy = 0, aof = 0, in_commands = 0, longest = 0, most = 0
+    racy_begin()                       # as in totals
+    for i in range(nworkers):
+        w = workers[i]
+        turns += w.turns
+        busy += w.busy
+        aof += w.busy_aof
+        longest = max(longest, w.turn_max)
+        most = max(most, w.turn_commands_max)
+        for k in range(commands_used):
+            in_commands += w.stats[k].cycles
+    racy_end()
+    return {"eventloop_cycles": turns, "eventloop_duration_sum": int(busy / cycles_per_us),
+            "eventloop_duration_cmd_sum": int(in_commands / cycles_per_us),
+            "eventloop_duration_aof_sum": int(aof / cycles_per_us),
+            "eventloop_duration_max": int(longest / cycles_per_us), "eventloop_cmd_per_cycle_max": most}
 
 
 def reset_stats() -> None:
@@ -735,12 +763,15 @@ def reset_stats() -> None:
     _keyspace.reset_stats()
     if conf.cluster:
         _router.reset_slot_stats(range(SLOTS))
+    atomic_store64(&evicted_clients, 0, RELAXED)
     cdef u32 i, k, b
     cdef Worker* w
     racy_begin()                       # what a worker counts at this moment may be counted still
     for i in range(nworkers):
         w = workers[i]
         w.accepted = w.rejected = w.commands = w.net_in = w.net_out = 0
+        w.reads = w.writes = w.over_query = w.over_output = 0
+        w.turns = w.busy = w.busy_aof = w.turn_max = w.turn_commands_max = 0
         w.ctx.hits = w.ctx.misses = w.ctx.expired = 0
         for k in range(COMMANDS_MAX):
             w.stats[k].calls = w.stats[k].cycles = w.stats[k].rejected = w.stats[k].failed = 0

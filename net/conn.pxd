@@ -83,6 +83,7 @@ cdef struct Conn:
     void* txn                  # Txn*: between MULTI and EXEC; the owner's alone, others read the two figures
     i64 queued                 # commands queued; -1: not in MULTI
     u64 queued_bytes
+    u64 dying                  # evicted, so much will be free; 0: it is to stay (under conns_lock)
     Conn* next_resume
     void* subs                 # Subs*: its subscriptions, see pubsub.pxd; others read the figures
     u32 subs_n[4]              # by kind
@@ -177,9 +178,22 @@ cdef struct Worker:
     u64 commands
     u64 net_in
     u64 net_out
+    u64 reads
+    u64 writes
+    u64 over_query             # connections closed for client-query-buffer-limit, client-output-buffer-limit
+    u64 over_output
+    u64 turns                  # of the loop, and the cycles that it was not waiting
+    u64 busy
+    u64 busy_aof               # of them, at the append-only file
+    u64 turn_began
+    u64 turn_commands          # w.commands when it began
+    u64 turn_max
+    u64 turn_commands_max
     u64 accepted
     u64 rejected
     u64 qbuf_bytes
+    u64 queued_bytes           # of commands queued for EXEC
+    i64 told                   # what of its connections' memory engine.outside has been told
     CmdStat stats[COMMANDS_MAX]
     SlotStat* slot_stats       # by slot; NULL: not wanted so far
     u32* hist[COMMANDS_MAX]    # calls by duration, made on first use

@@ -14,10 +14,12 @@ GC_EVERY_S = 600.0
 EXPIRE_CPU_PERCENT = 25  # of the control thread's time, at effort 1
 EXPIRE_CPU_STEP = 2      # more for each further effort
 LAZY_FREE_BUDGET = 10000
+EVICT_BUDGET = 25000
 TRIM_EVERY_TICKS = 10
 TRIM_KEEP_BYTES = 16 << 20   # free memory that is kept, and an eighth of what is used
 
 ticks = 0
+spent_us = 0    # by ticks since the start
 paused = False  # DEBUG PAUSE-CRON
 
 
@@ -45,10 +47,11 @@ class Ticker:
 
     def tick(self) -> None:
         """One round. A part that fails is logged once and tried again each time."""
-        global ticks
+        global ticks, spent_us
         ticks += 1
         if paused:
             return
+        began_ns = time.monotonic_ns()
         now_ms = time.time_ns() // 1_000_000
         if conf.get("active_expire") and not conf.get("paused") and not conf.get("import_mode"):
             effort = self.config.get_value("active-expire-effort") - 1
@@ -56,7 +59,7 @@ class Ticker:
             budget_us = int(self.period_s() * percent * 10_000)
             self._run(keyspace.expire_cycle, now_ms, budget_us)
         self._run(lazy_free, LAZY_FREE_BUDGET)
-        self._run(keyspace.evict_cycle, now_ms, store.used_exact)
+        self._run(keyspace.evict_cycle, now_ms, EVICT_BUDGET)
         if ticks % TRIM_EVERY_TICKS == 0:
             self._run(store.trim, TRIM_KEEP_BYTES + store.used_exact() // 8)
         self._run(self.used_bytes)  # keeps the peak
@@ -65,6 +68,7 @@ class Ticker:
         if time.monotonic() >= self.next_gc:
             gc.collect()
             self.next_gc = time.monotonic() + GC_EVERY_S
+        spent_us += (time.monotonic_ns() - began_ns) // 1000
 
     def _run(self, job: object, *args: object) -> None:
         try:

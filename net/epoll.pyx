@@ -163,6 +163,7 @@ cdef void epoll_loop(Worker* w) noexcept nogil:
         n = epoll_wait(ep.fd, events, EVENTS, epoll_wait_ms(w))
         w.now_us = wall_us()
         w.ctx.now_ms = w.now_us // 1000
+        turn_begin(w)
         for i in range(n):
             mark = <char*>events[i].data.ptr
             if mark == &ep.wake_mark:
@@ -179,3 +180,4 @@ cdef void epoll_loop(Worker* w) noexcept nogil:
                 on_conn(w, <Conn*>mark, events[i].events)
         worker_tick(w)
         worker_flush(w)
+        turn_end(w)

@@ -343,7 +343,7 @@ def only_at_start(_value: object) -> None:
 
 def start_threads(server: Server) -> None:
     """Workers on their processors, serving the listeners."""
-    from engine import keyspace
+    from engine import outside
     from net import bridge, listen, title
     from net.special import cpu_list
     cpus = cpu_list(config.get_value("server-cpulist"))
@@ -353,7 +353,7 @@ def start_threads(server: Server) -> None:
                                      config.get_value("io-engine"))
     except OSError as error:
         raise StartError(f"The I/O threads cannot start: {error}") from None
-    keyspace.set_extra_memory(bridge.base_bytes())
+    outside.set_base(bridge.base_bytes())
     listen.watch(config, _replacer(server, bridge))
     for name in ("io-engine", "io-threads"):
         config.on_change(name, only_at_start)

@@ -119,6 +119,12 @@ cdef void tell_about(Ctx* x, Conn* c, Txn* t, Arg* argv, i64 argc) noexcept nogi
         hook_event(w, c, x.cmd, argv, argc, EVENT_MONITOR, 0)
 
 
+cdef void show_exec(Ctx* x, Conn* c) noexcept nogil:
+    """To monitors: an EXEC that ran nothing."""
+    if unlikely(conf.monitors):
+        hook_event(workers[c.worker], c, x.cmd, x.argv, x.argc, EVENT_MONITOR, 0)
+
+
 cdef void exec_abort(Ctx* x, Conn* c, const char* text) noexcept nogil:
     txn_free(c)
     unwatch_all(x.session, False)
@@ -173,9 +179,11 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
     cdef Arg* argv = x.argv
     cdef i64 argc = x.argc
     cdef Command* cmd = x.cmd
+    cdef u32 errors
     cdef bint all_
     if t == NULL:
         reply_error(x.out, b"ERR EXEC without MULTI")
+        show_exec(x, c)
         return
     parts_clear(&parts)
     slots_init(&slots, &parts)
@@ -185,6 +193,7 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
         return
     if t.failed:
         exec_abort(x, c, b"EXECABORT Transaction discarded because of previous errors.")
+        show_exec(x, c)
         return
     if unlikely(conf.refuse_writes | conf.aof_errno) and t.flags & F_WRITE:
         exec_misconf(x, c)
@@ -206,13 +215,16 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
         txn_free(c)
         unwatch_all(x.session, False)
         reply_null_array(x.out, x.resp)
+        show_exec(x, c)
         return
     unwatch_all(x.session, True)
     reply_array(x.out, t.n)
     x.no_block = True
     x.held = True
     c.flags &= ~<u32>C_MULTI           # what a command asks about its connection is not about the queue
+    errors = x.out.errors
     run_queued(x, c, t, &parts)
+    x.out.errors = errors              # of its commands, not EXEC's own
     x.no_block = False
     x.held = False
     effects_commit(x)

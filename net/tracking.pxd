@@ -17,6 +17,7 @@ cdef enum:                         # Conn.track_flags
     T_USED = 32                    # the command it was given for has run
     T_BROKEN = 64                  # who the messages are redirected to has gone
 
+cdef void tracking_limit(Conn* c) noexcept nogil
 cdef void tracking_read(Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil
 cdef void tracking_command(Conn* c, Command* cmd) noexcept nogil       # CACHING lasts for one command
 cdef void tracking_broadcast(Worker* w) noexcept nogil

@@ -307,6 +307,12 @@ cdef void note_keys(Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
             note_key(c, &argv[few[a]])
 
 
+cdef void tracking_limit(Conn* c) noexcept nogil:
+    """A command of a tracking connection: keep to tracking-table-max-keys."""
+    if unlikely(atomic_load64(&n_keys, RELAXED) > <u64>conf.tracking_max_keys) and conf.tracking_max_keys:
+        forget_some(workers[c.worker], &c.session)
+
+
 cdef void tracking_read(Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
     """A command of a tracking connection is about to run: note the keys that it reads."""
     cdef u32 f = c.track_flags
@@ -315,8 +321,7 @@ cdef void tracking_read(Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nog
     if (f & T_OPTIN and not f & T_CACHING) or (f & T_OPTOUT and f & T_CACHING):
         return
     note_keys(c, cmd, argv, argc)
-    if unlikely(atomic_load64(&n_keys, RELAXED) > <u64>conf.tracking_max_keys) and conf.tracking_max_keys:
-        forget_some(workers[c.worker], &c.session)
+    tracking_limit(c)
 
 
 cdef void tracking_command(Conn* c, Command* cmd) noexcept nogil:

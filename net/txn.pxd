@@ -1,4 +1,5 @@
 # What a connection keeps between MULTI and EXEC: its commands, with copies of their arguments.
+from libc.string cimport memcmp
 from engine.defs cimport *
 from engine.command cimport Arg, Command
 from net.conn cimport Conn
@@ -22,6 +23,13 @@ cdef void txn_begin(Conn* c) noexcept nogil
 cdef void txn_queue(Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil
 cdef void txn_free(Conn* c) noexcept nogil
 cdef bint txn_slots(Txn* t, KeySlots* s) noexcept nogil    # False: everything must be locked
+
+
+cdef inline u64 exec_flags(Conn* c, Command* cmd) noexcept nogil:
+    """If cmd is EXEC, the flags of all that it would run."""
+    if c.txn == NULL or cmd.name_len != 4 or memcmp(cmd.name, b"exec", 4):
+        return 0
+    return (<Txn*>c.txn).flags
 
 
 cdef inline void txn_fail(Conn* c) noexcept nogil:

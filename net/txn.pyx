@@ -7,6 +7,7 @@ from engine.command cimport LOCK_ALL, LOCK_SELF
 from engine.multikey cimport command_slots
 from net.conn cimport C_MULTI
 from net.router cimport slots_add
+from net.worker cimport workers
 
 
 cdef void txn_begin(Conn* c) noexcept nogil:
@@ -48,6 +49,7 @@ cdef void txn_queue(Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil:
     t.n += 1
     c.queued = t.n
     c.queued_bytes += size + sizeof(Queued)
+    workers[c.worker].queued_bytes += size + sizeof(Queued)
     t.flags |= cmd.flags
 
 
@@ -60,6 +62,7 @@ cdef void txn_free(Conn* c) noexcept nogil:
         return
     c.txn = NULL
     c.queued = -1
+    workers[c.worker].queued_bytes -= c.queued_bytes
     c.queued_bytes = 0
     for i in range(t.n):
         free(t.commands[i].argv)

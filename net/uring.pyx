@@ -267,6 +267,7 @@ cdef void uring_loop(Worker* w) noexcept nogil:
         io_uring_submit_and_wait(&u.ring, 1)
         w.now_us = wall_us()
         w.ctx.now_ms = w.now_us // 1000
+        turn_begin(w)
         while True:
             n = io_uring_peek_batch_cqe(&u.ring, events, CQE_BATCH)
             for i in range(n):
@@ -276,4 +277,5 @@ cdef void uring_loop(Worker* w) noexcept nogil:
                 break
         worker_tick(w)
         worker_flush(w)
+        turn_end(w)
     io_uring_queue_exit(&u.ring)

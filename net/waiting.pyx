@@ -29,6 +29,8 @@ cdef void conn_goes_on(Worker* w, Conn* c) noexcept nogil:
     c.session.blocked = NULL
     c.flags &= ~<u32>C_BLOCKED
     w.blocked -= 1
+    c.commands += 1
+    w.commands += 1
     flush_later(w, c)
     if not c.flags & (C_RESUME | C_CLOSING):
         c.flags |= C_RESUME
@@ -96,7 +98,7 @@ cdef void on_unblock(Worker* w, Message* m) noexcept nogil:
     if m.fd:
         reply_error(&c.out, b"UNBLOCKED client unblocked via CLIENT UNBLOCK")
         w.stats[b.cmd.id].calls += 1
-        w.stats[b.cmd.id].failed += 1
+        w.stats[b.cmd.id].rejected += 1    # as Valkey counts it
     else:
         answer_null(w, c, b)
     conn_goes_on(w, c)

@@ -1,7 +1,8 @@
 """The data plane's words (engine.conf), kept equal to the settings."""
 
-from engine import conf
+from engine import conf, keyspace
 from engine.commands import dump
+from net import clientmem
 
 # Settings whose word has another name.
 RENAMED = {
@@ -30,6 +31,7 @@ EVENTS_ALL = sum(EVENT_BITS[letter] for letter in "g$lshzxetd")
 # EVICT_* of engine/conf.pxd.
 POLICIES = ("noeviction", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl",
             "allkeys-lru", "allkeys-lfu", "allkeys-random")
+CLIENTS_LIMIT_MIN = 128 << 10   # of maxmemory-clients, where it is on
 _I64_MAX = (1 << 63) - 1
 
 
@@ -37,6 +39,29 @@ def _number_hook(word: str) -> object:
     def hook(value: int) -> None:
         conf.set(word, min(int(value), _I64_MAX))
     return hook
+
+
+def _memory_limits(config: object) -> object:
+    """maxmemory and maxmemory-clients, which may be a share of it."""
+    def hook(_value: int) -> None:
+        limit = min(config.get_value("maxmemory"), _I64_MAX)
+        conf.set("maxmemory", limit)
+        clients = config.get_value("maxmemory-clients")
+        if clients < 0:
+            clients = -clients * limit // 100
+        clientmem.set_limit(max(clients, CLIENTS_LIMIT_MIN) if clients else 0)
+    return hook
+
+
+def evict_us(tenacity: int) -> int:
+    """How long a command may evict, for a maxmemory-eviction-tenacity; -1: as long as it takes."""
+    if tenacity <= 10:
+        return 50 * tenacity
+    return int(500 * 1.15 ** (tenacity - 10)) if tenacity < 100 else -1
+
+
+def _tenacity(value: int) -> None:
+    keyspace.set_evict_us(evict_us(value))
 
 
 def _policy(value: str) -> None:
@@ -79,6 +104,8 @@ def set_up(config: object) -> None:
         word = RENAMED.get(name, name.replace("-", "_"))
         if word in conf.NAMES and isinstance(value, int):
             hooks[name] = _number_hook(word)
+    hooks["maxmemory"] = hooks["maxmemory-clients"] = _memory_limits(config)
+    hooks["maxmemory-eviction-tenacity"] = _tenacity
     for name, hook in hooks.items():
         hook(config.get_value(name))
         config.on_change(name, hook)

@@ -22,6 +22,24 @@ cdef event_hook hook_event
 cdef double cycles_per_us
 cdef u32 total_conns
 
+
+cdef inline void turn_begin(Worker* w) noexcept nogil:
+    """The loop has something to do."""
+    w.turn_began = rdtsc()
+    w.turn_commands = w.commands
+
+
+cdef inline void turn_end(Worker* w) noexcept nogil:
+    """It waits again: count."""
+    cdef u64 took = rdtsc() - w.turn_began, ran = w.commands - w.turn_commands
+    w.turns += 1
+    w.busy += took
+    if took > w.turn_max:
+        w.turn_max = took
+    if <i64>ran > <i64>w.turn_commands_max:
+        w.turn_commands_max = ran
+
+
 cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil
 cdef void note_duration(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, u64 cycles,
                         u64 reply_bytes) noexcept nogil

@@ -19,15 +19,18 @@ from engine.blocking cimport Blocked
 from engine.events cimport unwatch_all
 from engine.conf cimport conf
 from engine.effects cimport call
+from engine.outside cimport outside
 from engine.snapshot cimport preimage_keys, preimage_slot
+from net.clientmem cimport clients_check, clients_max, memory_tell, qbuf_room, qbuf_shrink
 from net.conn cimport *
 from net.durable cimport durable_hold, durable_release
 from net.lookahead cimport prefetch_batch
 from net.gate cimport loading, must_wait, say_misconf, subscriber_may, unknown_command
-from net.txn cimport txn_queue, txn_fail, txn_free
+from net.txn cimport exec_flags, txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
 from net.pubsub cimport pubsub_leave, pushes_flush, on_published
-from net.tracking cimport tracking_broadcast, tracking_command, tracking_end, tracking_read, on_tracking
+from net.tracking cimport (tracking_broadcast, tracking_command, tracking_end, tracking_limit, tracking_read,
+                           on_tracking)
 from net.reroute cimport on_routes
 from net.resp cimport parse, parser_free, parser_wants
 from net.router cimport (KeySlots, TURNED_HELD, count_slot, is_plain, router, slots_add, slots_init, turned_away,
@@ -54,9 +57,6 @@ cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
 cdef enum:
-    QBUF_BYTES = 16384             # a query buffer at least
-    QBUF_KEEP_BYTES = 32768        # a larger one shrinks to what was needed lately
-    QBUF_IDLE_US = 2000000         # of an idle client there is only what is in it
     TICK_US = 100000
 
 cdef const char* EXEC_ABORTED = b"EXECABORT Transaction discarded because of:"
@@ -260,6 +260,9 @@ cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
     w.free_conns = c
     atomic_add32(&w.nconns, <u32>-1, RELAXED)
     atomic_add32(&total_conns, <u32>-1, RELAXED)
+    if unlikely(c.dying != 0):             # (whoever evicted it has let go of conns_lock by now)
+        memory_tell(w)
+        atomic_addi64(&outside.dying, -<i64>c.dying, RELAXED)
 
 
 cdef void flush_later(Worker* w, Conn* c) noexcept nogil:
@@ -296,6 +299,7 @@ cdef void conn_sent(Worker* w, Conn* c, i64 n) noexcept nogil:
         conn_close(w, c)
         return
     w.net_out += n
+    w.writes += 1
     c.net_out += n
     c.head_sent += n
     while c.out.head != NULL:
@@ -326,12 +330,14 @@ cdef void check_output_limit(Worker* w, Conn* c) noexcept nogil:
     cdef i64 hard = conf.pubsub_hard_bytes if pubsub else conf.out_hard_bytes
     cdef i64 soft = conf.pubsub_soft_bytes if pubsub else conf.out_soft_bytes
     if hard and pending > <u64>hard:
+        w.over_output += 1
         conn_close(w, c)
         return
     if soft and pending > <u64>soft:
         if c.soft_since_us == 0:
             c.soft_since_us = w.now_us
         elif w.now_us - c.soft_since_us > (conf.pubsub_soft_s if pubsub else conf.out_soft_s) * 1000000:
+            w.over_output += 1
             conn_close(w, c)
     else:
         c.soft_since_us = 0
@@ -340,6 +346,8 @@ cdef void check_output_limit(Worker* w, Conn* c) noexcept nogil:
 cdef void worker_flush(Worker* w) noexcept nogil:
     """Once a turn: start the sends of every connection that has output, end those that are to end."""
     cdef Conn* c
+    cdef u64 began
+    cdef bint held
     if unlikely(w.held != NULL):
         durable_release(w)
     while w.resume != NULL:                # what was waiting has its answer: go on with what follows it
@@ -350,11 +358,20 @@ cdef void worker_flush(Worker* w) noexcept nogil:
     pushes_flush(w)
     if w.changes != NULL:
         tracking_broadcast(w)
-    if unlikely(conf.effects) and durable_hold(w):
-        return
+    if unlikely(conf.effects):
+        began = rdtsc()
+        held = durable_hold(w)
+        w.busy_aof += rdtsc() - began
+        if held:
+            return
     c = w.flush
     w.flush = NULL
     flush_list(w, c)
+    if clients_max:
+        memory_tell(w)
+        clients_check(w)
+    elif conf.maxmemory:
+        memory_tell(w)
 
 
 cdef void flush_list(Worker* w, Conn* c) noexcept nogil:
@@ -579,8 +596,13 @@ cdef bint is_elsewhere(Worker* w, Command* cmd) noexcept nogil:
     return away
 
 
-cdef bint barred(Worker* w, Command* cmd) noexcept nogil:
+cdef bint barred(Worker* w, Conn* c, Command* cmd) noexcept nogil:
     """What memory or the disk does not allow: True, and the reply is written."""
+    if conf.maxmemory or clients_max:
+        memory_tell(w)
+        clients_check(w)                   # before any key goes
+        if c.flags & C_CLOSING:
+            return True
     if (conf.refuse_writes | conf.aof_errno) and (
             cmd.flags & F_WRITE or (cmd.name_len == 4 and not memcmp(cmd.name, b"ping", 4))):
         if not is_elsewhere(w, cmd):
@@ -626,9 +648,12 @@ cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
         txn_fail(c)
         return
     x.turned = 0                           # EXEC waits, not what is queued for it
-    if (conf.maxmemory | conf.refuse_writes | conf.aof_errno) and barred(w, b.cmd):
+    if (conf.maxmemory | clients_max | conf.refuse_writes | conf.aof_errno) and barred(w, c, b.cmd):
         txn_fail(c)
         return
+    if unlikely(c.session.flags & S_TRACKING):
+        tracking_limit(c)
+        pushes_flush(w)                    # what that says of keys comes before the reply
     txn_queue(c, b.cmd, &w.args[b.argi], b.argc)
     if unlikely(conf.slot_stats != 0):
         count_slot(w, x, 0, 0)
@@ -735,7 +760,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             not runs_now(w, c, b):
         clock[0] = rdtsc()
         return
-    if unlikely(conf.maxmemory | conf.refuse_writes | conf.aof_errno) and barred(w, cmd):
+    if unlikely(conf.maxmemory | clients_max | conf.refuse_writes | conf.aof_errno) and \
+            barred(w, c, cmd):
         clock[0] = rdtsc()
         return
     if unlikely(w.push_conn != NULL):      # what eviction told this connection comes before the reply
@@ -768,6 +794,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             show_monitors(w, c, cmd)
         if unlikely(c.session.blocked != NULL):
             conn_blocked(w, c)             # it counts when it has run
+            c.commands -= 1
+            w.commands -= 1
             pushes_flush(w)
             clock[0] = rdtsc()
             return
@@ -836,6 +864,14 @@ cdef void protocol_error(Worker* w, Conn* c, char* base) noexcept nogil:
     flush_later(w, c)
 
 
+cdef bint paused(Conn* c, Parsed* b) noexcept nogil:
+    """Does CLIENT PAUSE hold the command: any, or one that may write. What is refused anyway is answered."""
+    cdef Command* cmd = b.cmd
+    if cmd == NULL or not c.flags & C_AUTH or (cmd.arity > 0 and b.argc != cmd.arity) or b.argc < -cmd.arity:
+        return False
+    return conf.paused == 2 or (cmd.flags | exec_flags(c, cmd)) & (F_WRITE | F_MAY_REPLICATE) != 0
+
+
 cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
     """Run all whole commands in p[0:n]; returns how many bytes they took."""
     cdef size_t done = 0, used = 0, marks[BATCH_MAX]
@@ -866,8 +902,7 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
             prefetch_batch(w, k)
         clock = rdtsc()
         for i in range(k):
-            if unlikely(conf.paused != 0) and w.batch[i].cmd != NULL and (
-                    conf.paused == 2 or w.batch[i].cmd.flags & (F_WRITE | F_MAY_REPLICATE)):
+            if unlikely(conf.paused != 0) and paused(c, &w.batch[i]):
                 c.flags |= C_HELD
                 parser_free(&c.parser)
                 return marks[i]
@@ -892,35 +927,6 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
     return done
 
 
-cdef void qbuf_resize(Worker* w, Conn* c, size_t cap) noexcept nogil:
-    if cap == 0:
-        free(c.qbuf)
-        c.qbuf = NULL
-    else:
-        c.qbuf = <char*>realloc(c.qbuf, cap)
-        if c.qbuf == NULL:
-            abort()
-    w.qbuf_bytes += cap - c.qcap
-    c.qcap = cap
-
-
-cdef void qbuf_room(Worker* w, Conn* c, size_t need) noexcept nogil:
-    """Make the query buffer hold `need` bytes."""
-    if need <= c.qcap:
-        return
-    qbuf_resize(w, c, QBUF_BYTES if need <= QBUF_BYTES else need if need > (1 << 20) else need * 2)
-
-
-cdef void qbuf_shrink(Worker* w, Conn* c) noexcept nogil:
-    """From the tick: nothing of an idle client's query buffer is kept, of a busy one's what it lately needed."""
-    if w.now_us - c.last_us > QBUF_IDLE_US:
-        if c.qcap > c.qlen:
-            qbuf_resize(w, c, c.qlen)
-    elif c.qcap > QBUF_KEEP_BYTES and c.qpeak < c.qcap // 2 and c.qlen < c.qcap // 2:
-        qbuf_resize(w, c, c.qpeak if c.qpeak > QBUF_BYTES else QBUF_BYTES)
-    c.qpeak = c.qlen
-
-
 cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
     """Bytes have arrived (n may be 0: try again what is buffered)."""
     cdef size_t used, wants
@@ -930,6 +936,7 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
         conn_close(w, c)
         return
     w.net_in += n
+    w.reads += n != 0
     c.net_in += n
     c.last_us = w.now_us
     if c.qlen == 0 and n and not c.flags & (C_HELD | C_BLOCKED | C_SYNCING):
@@ -949,7 +956,8 @@ cdef void conn_data(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
             c.qlen -= used
             if c.qlen and used:
                 memmove(c.qbuf, c.qbuf + used, c.qlen)
-        if c.qlen > <size_t>conf.query_buffer_limit:
+        if c.qlen > <size_t>conf.query_buffer_limit and not c.flags & C_CLOSING:
+            w.over_query += 1
             conn_close(w, c)
     if c.out.head != NULL or c.flags & C_CLOSE_SOON:
         flush_later(w, c)

@@ -38,6 +38,7 @@ cdef struct Aof:
     size_t cap
     u64 left                       # bytes of the record under way that are still in the log, and its padding
     u64 pad
+    u64 skip                       # of that: MULTI, which is in the stage already
     u32 db                         # the file's database; -1: not said yet
     u32 db_after
     i64 stamp_s                    # the last timestamp written

@@ -26,6 +26,7 @@ cdef enum:
     WRITE_BYTES = 1 << 18              # the stage goes to the file when it has so much
     STAGE_KEEP_BYTES = 1 << 20
     SELECT_MAX = 64
+    MULTI_BYTES = 15               # MULTI as RESP, the beginning of a record of several commands
     ANY_SLOT = 0xFFFFFFFF
 
 cdef u64 SUM_SEED = 0x9E3779B97F4A7C15
@@ -194,6 +195,11 @@ cdef void take_head(u64 at) noexcept nogil:
     effects_read(at, &r, sizeof(Record))
     if aof.timestamps:
         stage_stamp()
+    if aof.db != r.db and r.count > 1:     # a transaction: SELECT stands inside, as Valkey has it
+        stage_room(MULTI_BYTES)
+        memcpy(aof.stage + aof.len, b"*1\r\n$5\r\nMULTI\r\n", MULTI_BYTES)
+        aof.len += MULTI_BYTES
+        aof.skip = MULTI_BYTES
     if aof.db != r.db:
         stage_select(r.db)
     aof.db = r.db_after
@@ -214,6 +220,12 @@ cdef void take(bint write) noexcept nogil:
             at += sizeof(Record)
             continue
         n = aof.left if aof.left < end - at else end - at
+        if aof.skip:
+            n = n if n < aof.skip else aof.skip
+            aof.skip -= n
+            aof.left -= n
+            at += n
+            continue
         stage_room(n)
         effects_read(at, aof.stage + aof.len, n)
         aof.len += n

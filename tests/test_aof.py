@@ -207,3 +207,31 @@ def test_everysec_refuses_writes_while_the_disk_is_full(own_server):
         digest = client.execute_command("DEBUG", "DIGEST")
         client.execute_command("DEBUG", "LOADAOF")
         assert client.execute_command("DEBUG", "DIGEST") == digest
+
+
+def test_a_transaction_holds_its_own_select(own_server):
+    """Where the database changes with a transaction SELECT stands after MULTI, as Valkey writes it."""
+    server = own_server(*OPTIONS)
+    with server.connect() as client:
+        client.set("a", 1)
+        with client.pipeline() as transaction:
+            transaction.execute_command("SELECT", 9)
+            transaction.set("b", 1)
+            transaction.execute_command("SELECT", 3)
+            transaction.set("c", 1)
+            transaction.execute()
+        client.set("d", 1)
+        expected = [b"SELECT 0", b"SET a 1", b"MULTI", b"SELECT 9", b"SET b 1", b"SELECT 3", b"SET c 1", b"EXEC",
+                          b"SET d 1"]
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            parts = incr_path(server).read_bytes().split(b"\r\n")
+            found = b" ".join(word for word in parts if not word.startswith((b"*", b"$"))).strip()
+            if found == b" ".join(expected):
+                break
+            time.sleep(0.02)
+        assert found == b" ".join(expected)
+    server.kill()
+    server.start()
+    with server.connect() as client:
+        assert client.info("keyspace").keys() == {"db0", "db3", "db9"}

@@ -177,3 +177,19 @@ def test_monitors_and_logs_see_what_exec_runs(server, pair):
             for line in lines]
     assert seen == ["multi", "set", "get", "exec"]
     assert {b"SET a 1", b"GET a"} <= {entry["command"] for entry in two.slowlog_get(20)}
+
+
+def test_monitors_see_an_exec_that_runs_nothing(server, pair):
+    """Aborted, failed for a watched key, or without MULTI: it shows that the transaction has ended."""
+    one, two = pair
+    for client in pair:
+        raw(client, "PING")            # connects, which would show
+    with server.raw() as watcher:
+        assert watcher.call("MONITOR") == b"OK"
+        for words in (("MULTI",), ("NOSUCH",), ("EXEC",), ("EXEC",), ("WATCH", "a"), ("MULTI",)):
+            raw(one, *words)
+        raw(two, "SET", "a", 1)
+        assert raw(one, "EXEC") is None
+        lines = [str(line).lower() for line in watcher.replies(7)]
+    seen = [next(word for word in ("multi", "watch", "set", "exec") if f'"{word}"' in line) for line in lines]
+    assert seen == ["multi", "exec", "exec", "watch", "multi", "set", "exec"]

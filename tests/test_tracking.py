@@ -5,7 +5,7 @@ import time
 import pytest
 from resp import Raw, encode
 
-SERVER_OPTIONS = ["--io-threads", "2"]
+SERVER_OPTIONS = ["--io-threads", "2", "--enable-debug-command", "yes"]
 
 
 def told(raw: Raw, count: int = 1) -> list:
@@ -141,3 +141,21 @@ def test_flush_expiry_and_the_limit(raws):
     raw.pipeline([("GET", f"k{number}") for number in range(30)])
     assert len(told(raw, 20)) == 20
     mouth.call("CONFIG", "SET", "tracking-table-max-keys", 1000000)
+
+
+def test_the_limit_holds_while_commands_are_queued(raws):
+    """A command that only waits for EXEC makes room too, and what that says comes before QUEUED."""
+    raw, mouth = raws[0], raws[-1]
+    raw.call("CLIENT", "TRACKING", "ON")
+    raw.call("MGET", "a{x}", "b{x}")
+    raw.call("MULTI")
+    mouth.call("DEBUG", "PAUSE-CRON", 1)       # which would do it
+    try:
+        mouth.call("CONFIG", "SET", "tracking-table-max-keys", 1)
+        raw.send(encode("PING") + encode("EXEC"))
+        found = raw.replies(3)
+    finally:
+        mouth.call("CONFIG", "SET", "tracking-table-max-keys", 1000000)
+        mouth.call("DEBUG", "PAUSE-CRON", 0)
+    assert found[0] in (key(b"a{x}"), key(b"b{x}"))
+    assert found[1:] == [b"QUEUED", [b"PONG"]]

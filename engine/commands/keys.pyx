@@ -22,8 +22,10 @@ cdef enum:
     SCAN_COUNT = 10            # elements a call of SCAN looks at, unless told
     SCAN_HOLD = 64             # buckets visited under one hold of a partition's lock
     KEYS_HOLD = 1024           # the same for KEYS, which lets go only between two slots
+    FLUSH_NOW_KEYS = 10000     # FLUSHALL of no more than these frees them at once
     LAZY_HOLD = 64             # buckets emptied under one hold by lazy_free
     RANDOM_TRIES = 1000
+    RANDOM_EXPIRED = 100       # expired keys that RANDOMKEY meets before it takes one, if they do not go
     EMBSTR_BLOCK = 128         # a string whose parts need more is "raw" to OBJECT ENCODING
 
 cdef extern from "<stdlib.h>" nogil:
@@ -311,7 +313,8 @@ cdef void cmd_randomkey(Ctx* c) noexcept nogil:
             if store_count(c.db) == 0:
                 break
             continue
-        if not (is_expired(e, c.now_ms) and expire_if_needed(c, &k)):
+        if not is_expired(e, c.now_ms) or (tries >= RANDOM_EXPIRED and conf.paused | conf.import_mode) or \
+                not expire_if_needed(c, &k):
             reply_bulk(c.out, k.ptr, k.len)
             if not c.held:
                 unlock(&k.part.lock)
@@ -418,9 +421,17 @@ cdef u64 flush_db(u32 db, bint later) noexcept nogil:
     return had
 
 
+cdef u64 all_keys() noexcept nogil:
+    cdef u64 n = 0
+    cdef u32 db
+    for db in range(store.ndbs):
+        n += store_count(db)
+    return n
+
+
 cdef bint flush_option(Ctx* c, bint* later) noexcept nogil:
-    if c.argc == 1:
-        later[0] = conf.lazyfree_user_flush
+    if c.argc == 1:                        # to hand over a small one would take longer
+        later[0] = conf.lazyfree_user_flush and all_keys() > FLUSH_NOW_KEYS
     elif c.argc == 2 and arg_is(&c.argv[1], b"async", 5):
         later[0] = True
     elif c.argc == 2 and arg_is(&c.argv[1], b"sync", 4):

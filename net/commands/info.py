@@ -85,14 +85,16 @@ rates = Rates()
 
 
 def _counters(totals: dict) -> tuple[int, ...]:
-    return totals["commands_processed"], totals["net_in"], totals["net_out"]
+    loop = bridge.loop_totals()
+    return (totals["commands_processed"], totals["net_in"], totals["net_out"], loop["eventloop_cycles"],
+            loop["eventloop_duration_sum"])
 
 
 def sample(_now_ms: int = 0) -> None:
     """Called from cron, some ten times a second: rates and the memory's peak."""
     totals = bridge.totals()
     rates.add(time.monotonic(), _counters(totals))
-    memory.used_bytes(totals)
+    memory.used_bytes()
 
 
 cron.CRON.append(sample)
@@ -343,7 +345,7 @@ def _stats_of_keys(totals: dict) -> Fields:
         ("expired_time_cap_reached_count", 0),
         ("expire_cycle_cpu_milliseconds", totals.get("expire_cycle_us", 0) // 1000),
         ("evicted_keys", counts["evicted_keys"]),
-        ("evicted_clients", 0),
+        ("evicted_clients", totals["evicted_clients"]),
         ("evicted_scripts", 0),
         ("total_eviction_exceeded_time", 0),
         ("current_eviction_exceeded_time", 0),
@@ -367,9 +369,19 @@ COUNTED_BY_BRIDGE = [
     "io_threaded_poll_processed", "io_threaded_total_prefetch_batches",
     "io_threaded_total_prefetch_entries", "client_query_buffer_limit_disconnections",
     "client_output_buffer_limit_disconnections", "reply_buffer_shrinks", "reply_buffer_expands",
-    "eventloop_cycles", "eventloop_duration_sum", "eventloop_duration_cmd_sum",
-    "instantaneous_eventloop_cycles_per_sec", "instantaneous_eventloop_duration_usec",
 ]  # fmt: skip
+
+
+def _stats_of_loops(totals: dict) -> Fields:
+    """How often the workers' loops went round, and for how long they did not wait."""
+    loop = bridge.loop_totals()
+    turns, busy_us = rates.means(time.monotonic(), _counters(totals))[3:]
+    return [
+        *((name, loop[name]) for name in
+          ("eventloop_cycles", "eventloop_duration_sum", "eventloop_duration_cmd_sum")),
+        ("instantaneous_eventloop_cycles_per_sec", int(turns)),
+        ("instantaneous_eventloop_duration_usec", round(busy_us / turns) if turns else 0),
+    ]
 
 
 def stats_section() -> Fields:
@@ -387,6 +399,7 @@ def stats_section() -> Fields:
         ("total_error_replies", error_stats()[None]),
         ("dump_payload_sanitizations", 0),
         *((name, totals.get(name, 0)) for name in COUNTED_BY_BRIDGE),
+        *_stats_of_loops(totals),
         ("acl_access_denied_auth", hello.denied["auth"]),
         ("acl_access_denied_cmd", 0),
         ("acl_access_denied_key", 0),
@@ -510,13 +523,13 @@ def keyspace_section() -> Fields:
 
 def debug_section() -> Fields:
     """Figures for those who work on the server."""
-    totals = bridge.totals()
+    figures = {**bridge.loop_totals(), "eventloop_duration_cron_sum": cron.spent_us}
     names = [
         "eventloop_duration_aof_sum", "eventloop_duration_cron_sum", "eventloop_duration_max",
         "eventloop_cmd_per_cycle_max", "io_threaded_reads_pending", "io_threaded_writes_pending",
     ]  # fmt: skip
     return [
-        *((name, totals.get(name, 0)) for name in names),
+        *((name, figures.get(name, 0)) for name in names),
         ("arena_mapped_bytes", arena.mapped()),
         ("arena_used_bytes", arena.used_bytes()),
     ]

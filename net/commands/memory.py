@@ -6,7 +6,7 @@ import sys
 from engine.command import register_python
 
 from engine import arena, inspect, store
-from net import appendonly, bridge, gate
+from net import appendonly, bridge, clientmem, gate
 from net.cluster import driver
 from net.commands.common import (
     NO_KEYS,
@@ -35,13 +35,9 @@ def rss_bytes() -> int:
         return 0
 
 
-def used_bytes(totals: dict | None = None) -> int:
-    """Memory in use: the data and the connections' buffers."""
-    if totals is None:
-        totals = bridge.totals()
-    used = store.used_exact()
-    used += bridge.base_bytes()
-    used += totals.get("output_buffer_bytes", 0) + totals.get("query_buffer_bytes", 0)
+def used_bytes() -> int:
+    """Memory in use: the data, the connections and what is there from the start. What maxmemory is compared with."""
+    used = store.used_exact() + bridge.base_bytes() + clientmem.clients_bytes()
     _peak["bytes"] = max(_peak["bytes"], used)
     return used
 
@@ -59,9 +55,8 @@ class Usage:
     """The figures of one moment."""
 
     def __init__(self) -> None:
-        totals = bridge.totals()
         self.data = store.used_exact()
-        self.total = used_bytes(totals)
+        self.total = used_bytes()
         self.peak = _peak["bytes"]
         self.startup = bridge.base_bytes()
         self.rss = rss_bytes()

@@ -192,6 +192,7 @@ def import_commands() -> None:
             importlib.import_module(f"{package_name}.{name}")
     importlib.import_module("net.multi")
     importlib.import_module("net.subscribe")
+    importlib.import_module("net.acks")
 
 
 def create_store() -> None:

@@ -20,6 +20,7 @@ from engine.events cimport unwatch_all
 from engine.conf cimport conf
 from engine.effects cimport call
 from engine.snapshot cimport preimage_keys, preimage_slot
+from net.acks cimport acks_serve, acks_waiting
 from net.conn cimport *
 from net.durable cimport durable_hold, durable_release
 from net.gate cimport loading, must_wait, say_misconf, subscriber_may, unknown_command
@@ -338,6 +339,8 @@ cdef void worker_flush(Worker* w) noexcept nogil:
     cdef Conn* c
     if unlikely(w.held != NULL):
         durable_release(w)
+    if unlikely(acks_waiting[w.index]):
+        acks_serve(w)
     while w.resume != NULL:                # what was waiting has its answer: go on with what follows it
         c = w.resume
         w.resume = c.next_resume

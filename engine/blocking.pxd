@@ -12,6 +12,7 @@ from engine.store cimport Key, Partition
 cdef enum:
     WAIT_NULL = 0                  # the reply at the end of the time: a null
     WAIT_NULL_ARRAY = 1
+    WAIT_ACKS = 2                  # not for keys but for others to have what was written: how many do (net/acks)
     WAIT_ON_DELETE = 4             # added: run again too when a key is deleted or changes its type (XREADGROUP)
     WAIT_LIST = 1 << 8             # added: what the key must hold: TYPE_… << 8
     WAIT_ZSET = 3 << 8
@@ -56,7 +57,7 @@ cdef struct Blocked:               # a command that waits, owned by its connecti
     u32 worker
     u32 resp
     u32 db
-    u32 pad
+    u32 local                      # WAIT_ACKS: this server's disk must have what the session wrote
 
 cdef struct Ready:                 # a key that became ready during a command
     Ready* next
@@ -71,6 +72,8 @@ cdef void block_on(Ctx* c, i64 first, i64 n, i64 step, i64 timeout_ms, u32 flags
 # a timeout in seconds, as BLPOP takes it; False: the error was replied
 cdef bint timeout_arg(Ctx* c, Arg* a, i64* timeout_ms) noexcept nogil
 cdef Blocked* blocked_new() noexcept nogil
+# one in milliseconds, as XREAD's BLOCK takes it
+cdef bint timeout_ms_arg(Ctx* c, Arg* a, i64* timeout_ms) noexcept nogil
 cdef void blocked_unlink(Blocked* b) noexcept nogil      # takes the partitions' locks itself
 cdef void blocked_free(Blocked* b) noexcept nogil
 cdef bint blocked_claim(Blocked* b) noexcept nogil       # may I answer it? At most one is told so

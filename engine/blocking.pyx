@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memcmp
 from engine.defs cimport *
 from engine.hashing cimport hash_bytes, key_slot
 from engine.lock cimport lock, unlock
-from engine.numbers cimport parse_long_double
+from engine.numbers cimport parse_i64, parse_long_double
 from engine.reply cimport reply_error
 from engine.store cimport *
 
@@ -156,6 +156,21 @@ cdef bint timeout_arg(Ctx* c, Arg* a, i64* timeout_ms) noexcept nogil:
     timeout_ms[0] = <i64>seconds
     if seconds > <long double>timeout_ms[0]:
         timeout_ms[0] += 1             # never earlier than asked
+    return True
+
+
+cdef bint timeout_ms_arg(Ctx* c, Arg* a, i64* timeout_ms) noexcept nogil:
+    if not parse_i64(a.ptr, a.len, timeout_ms):
+        reply_error(c.out, b"ERR timeout is not an integer or out of range")
+        return False
+    if timeout_ms[0] < 0:
+        reply_error(c.out, b"ERR timeout is negative")
+        return False
+    if timeout_ms[0] > <i64>0x7FFFFFFFFFFFFFFF - c.now_ms:
+        reply_error(c.out, b"ERR timeout is out of range")
+        return False
+    if timeout_ms[0] > <i64>0x7FFFFFFFFFFFFFFF // 1000 - c.now_ms:
+        timeout_ms[0] = 0              # further than the clock in microseconds goes: for ever
     return True
 
 

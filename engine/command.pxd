@@ -53,6 +53,7 @@ cdef struct Session:           # what a connection is to the commands
     u32 watched                # how many keys it watches
     void* watches              # Watch*, see events.pxd
     void* blocked              # Blocked*, see blocking.pxd: the session waits
+    u64 wrote                  # the effects log's position behind the last that it wrote; 0: nothing
 
 cdef enum:
     S_NO_TOUCH = 1             # CLIENT NO-TOUCH on

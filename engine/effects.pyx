@@ -106,9 +106,12 @@ cdef inline u64 record_size(u64 n) noexcept nogil:
     return sizeof(Record) + ((n + 7) & ~<u64>7)
 
 
-cdef inline u64 log_head(u32 who, Record* r) noexcept nogil:
+cdef inline u64 log_head(Ctx* c, Record* r) noexcept nogil:
     """Take a record's range and write its head; returns where its bytes go."""
-    return log_put(who, log_begin(who, record_size(r.len)), r, sizeof(Record))
+    cdef u64 size = record_size(r.len), at = log_begin(c.log_id, size)
+    if c.session != NULL:
+        c.session.wrote = at + size
+    return log_put(c.log_id, at, r, sizeof(Record))
 
 
 cdef inline void log_end(u32 who, u64 at, u64 n) noexcept nogil:
@@ -241,7 +244,7 @@ cdef void log_words(Ctx* c) noexcept nogil:
     r.db = r.db_after = c.db
     r.slot = words_slot(c)
     r.count = 1
-    at = log_head(c.log_id, &r)
+    at = log_head(c, &r)
     at = log_put(c.log_id, at, head, put_head(head, c'*', c.argc))
     for i in range(c.argc):
         n = put_head(head, c'$', <i64>c.argv[i].len)
@@ -263,7 +266,7 @@ cdef void effects_commit(Ctx* c) noexcept nogil:
     r.db_after = c.fx_db
     r.slot = c.fx_slot
     r.count = c.fx_n + (2 if several else 0)
-    at = log_head(c.log_id, &r)
+    at = log_head(c, &r)
     if several:
         at = log_put(c.log_id, at, b"*1\r\n$5\r\nMULTI\r\n", 15)
     at = log_put(c.log_id, at, c.fx, c.fx_len)

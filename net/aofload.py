@@ -47,24 +47,34 @@ def check_index(part: Part) -> None:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 incr_index.check(data, raw)
+            except incr_index.Replaced:
+                _without_sums(part)
             except incr_index.Damage as damage:
-                if len(data) < incr_index.reach(raw):      # shorter and other: somebody has written the file anew
-                    log.warning(f"{part.name} is not the file that {part.name}{appendonly.INDEX} is about: it is "
-                                "loaded without the check of sums")
-                    os.unlink(path + appendonly.INDEX)
-                    return
                 _fail(f"Bad file format reading the append only file {part.name}: {damage}. Restore it from a backup; "
                       f"or remove {part.name}{appendonly.INDEX} to load it without the check of sums.")
 
 
+def _without_sums(part: Part) -> None:
+    """Somebody has edited a file, or put another one in its place: it is believed, what we know of it is not."""
+    log.warning(f"{part.name} is not the file that {part.name}{appendonly.INDEX} is about, somebody has changed it: it "
+                "is loaded without the check of sums")
+    os.unlink(appendonly.place(part.name + appendonly.INDEX))
+
+
 def check_base(part: Part) -> None:
-    """Where a base has an index, each of its extents has the sum that it was written with."""
+    """Where a base has an index, each of its extents has the sum that it was written with. A base is on the disk before
+    it gets its name, so one of another length was changed by somebody, unless it is the same up to where it ends."""
     path = appendonly.place(part.name)
+    index = None
     try:
         index = extents.read_index(path + appendonly.INDEX)
         if index is not None:
             extents.verify(path, index)
     except extents.Damage as damage:
+        size = os.stat(path).st_size
+        if index is not None and (size > index.base_bytes or (size < index.base_bytes and damage.is_of_content)):
+            _without_sums(part)
+            return
         _fail(f"Bad file format reading the append only file {part.name}: {damage}. Restore it from a backup; or "
               f"remove {part.name}{appendonly.INDEX} to load it without the check of sums.")
 
@@ -78,8 +88,10 @@ def mend_index(path: str, index_fd: int) -> None:
     begin = incr_index.reach(raw[:length])
     with open(path, "rb") as file:
         file.seek(begin)
-        if begin < size:
-            os.write(index_fd, incr_index.row(file.read(size - begin), size))
+        while begin < size:
+            data = file.read(min(size - begin, incr_index.ROW_BYTES_MAX))
+            begin += len(data)
+            os.write(index_fd, incr_index.row(data, begin))
 
 
 def _preamble(part: Part, fd: int) -> int:
@@ -124,20 +136,22 @@ def _load(part: Part, is_last: bool, before: int) -> None:
         _fail(aof_check.fatal_line(loaded))
 
 
-def load_held(manifest: Manifest) -> None:
+def load_held() -> None:
     """DEBUG LOADAOF: everything is loaded again; nobody else may touch the data meanwhile, or the log."""
     from net.main import StartError
-    store.hold_all()
-    try:
-        aof.flush()
-        snapshot.rest()
-        keys.empty_held()
-        load_all(manifest)
-    except StartError as error:        # the data is gone: as Valkey does
-        log.warning(str(error))
-        os._exit(1)
-    finally:
-        store.let_go()
+    with appendonly.state.changing:
+        store.hold_all()
+        try:
+            aof.flush()
+            snapshot.rest()
+            keys.empty_held()
+            appendonly.state.manifest = appendonly.read_manifest()
+            load_all(appendonly.state.manifest)
+        except StartError as error:        # the data is gone: as Valkey does
+            log.warning(str(error))
+            os._exit(1)
+        finally:
+            store.let_go()
     saving.state.saved_dirty = bridge.totals()["dirty"]
 
 

@@ -7,7 +7,7 @@ import time
 from errno import ENOENT
 
 from engine import store
-from net import bridge, cron, log, saving, shutdown
+from net import acks, bridge, cron, log, saving, shutdown
 from net.config import ConfigError, config
 from persist import aof, commands_out, snapshot
 from persist.manifest import Manifest, ManifestError, Part, parse
@@ -53,6 +53,13 @@ class State:
 
 
 state = State()
+
+
+def set_mode(mode: str) -> None:
+    """OFF, ON or WAIT_REWRITE; who waits for the disk is told."""
+    state.mode = mode
+    aof.set_mode({OFF: aof.OFF, WAIT_REWRITE: aof.FIRST, ON: aof.ON}[mode])
+    acks.wake()
 
 
 def stem() -> str:
@@ -110,15 +117,24 @@ def open_incr(name: str, truncate: bool) -> tuple[int, int]:
     return fd, index_fd
 
 
-def close_files(fd: int, index_fd: int) -> None:
-    """An increment that nobody writes any more, on the disk."""
-    for each in (fd, index_fd):
+def close_files(fd: int, index_fd: int) -> int:
+    """An increment that nobody writes any more, on the disk; returns the errno where that fails."""
+    failed = 0
+    for each in (index_fd, fd):
         if each >= 0:
             try:
                 os.fdatasync(each)
             except OSError as error:
+                failed = (error.errno or 0) if each == fd else 0
                 log.warning(f"Fail to fsync the AOF file: {error.strerror}")
             os.close(each)
+    return failed
+
+
+def close_replaced(generation: int, fd: int, index_fd: int) -> None:
+    """After a rewrite has begun another increment, in a thread."""
+    aof.closed(generation, close_files(fd, index_fd))
+    acks.wake()
 
 
 def remove(name: str) -> None:
@@ -130,7 +146,7 @@ def remove(name: str) -> None:
             pass
 
 
-def drop_history() -> None:
+def drop_history(_value: object = None) -> None:
     """Deletes what a finished rewrite has replaced."""
     if config.get_value("aof-disable-auto-gc") or not state.manifest.history:
         return
@@ -152,6 +168,7 @@ def _sync_main() -> None:
         error = aof.sync()
         if error:
             log.warning(f"Fail to fsync the AOF file: {os.strerror(error)}")
+        acks.wake()
         state.syncing.clear()
 
 
@@ -252,6 +269,8 @@ class Rewrite:
                 _note_end(good)
             state.last_duration_s = int(time.time()) - self.started_s
             saving.state.child = None
+            with state.changing:
+                set_mode(state.mode)             # who waits for the first base sees no rewrite under way any more
             self.ended.set()
 
     def _write(self, temporary: str) -> bool:
@@ -309,14 +328,15 @@ def _adopt(temporary: str, base: Part) -> bool:
                     os.rename(place(temporary_incr() + end), place(incr.name + end))
             log.notice(f"Successfully renamed the temporary AOF incr file {temporary_incr()} into {incr.name}")
             manifest = manifest.with_incr(incr)
-        put_manifest(manifest.rewritten(base, 1))
+        put_manifest(manifest.rewritten(base, 0 if state.mode == OFF else 1))
     except OSError as error:
         log.warning(f"Error trying to put the new AOF files in place: {error.strerror}")
         remove(base.name)
         return False
     state.closed_bytes = _file_bytes(base.name)
     state.base_bytes = state.bytes()
-    state.mode = ON
+    if state.mode != OFF:
+        state.mode = ON
     drop_history()
     log.notice("Background AOF rewrite finished successfully")
     return True
@@ -356,6 +376,8 @@ def start_rewrite() -> bool:
 def _begin_base(is_rdb: bool, held: bool) -> None:
     """Fix the moment that a base shows. held: every partition is."""
     functions = saving.state.functions if is_rdb else commands_out.functions(saving.state.functions)
+    if not is_rdb and config.get_value("aof-timestamp-enabled"):
+        functions = b"#TS:%d\r\n" % time.time() + functions
     snapshot.begin(config.get_value("cluster-enabled"), functions, store.used_exact(),
                    config.get_value("rdb-key-save-delay"), held, not is_rdb, is_rdb, True)
 
@@ -379,7 +401,7 @@ def _cut(child: Rewrite) -> None:
         if state.mode != OFF and old[0] >= 0:
             error = aof.switch(*fresh)
             if not error and config.get_value("appendfsync") == "always":
-                os.fdatasync(old[0])
+                _sync_replaced(old[0])
         elif state.mode != OFF:
             aof.begin(*fresh, 0, True)
             use_policy()
@@ -392,7 +414,16 @@ def _cut(child: Rewrite) -> None:
         state.fd, state.index_fd = fresh
         if old[0] >= 0:
             state.closed_bytes += bytes_before
-            threading.Thread(target=close_files, args=old, daemon=True).start()
+            threading.Thread(target=close_replaced, args=(aof.generation(), *old), daemon=True).start()
+
+
+def _sync_replaced(fd: int) -> None:
+    """With appendfsync always replies go out as soon as the locks are let go of: the old increment comes first."""
+    try:
+        os.fdatasync(fd)
+        aof.closed(aof.generation(), 0)
+    except OSError as error:
+        aof.closed(aof.generation(), error.errno)      # ends the process
 
 
 # ---- on and off
@@ -400,13 +431,13 @@ def _cut(child: Rewrite) -> None:
 
 def switch_on(loading: bool = False) -> None:
     """CONFIG SET appendonly yes: effects are logged from now on; it counts when the first base is written."""
-    state.mode = WAIT_REWRITE
+    set_mode(WAIT_REWRITE)
     if saving.state.child is not None:
         state.scheduled = True
         log.notice("AOF was enabled but there is already another background operation. An AOF background was scheduled "
                    "to start when possible.")
     elif not start_rewrite():
-        state.mode = OFF
+        set_mode(OFF)
         log.warning("The server needs to enable the AOF but can't trigger a background AOF rewrite operation. Check "
                     "the above logs for more info about the error.")
         raise ConfigError("Unable to turn on AOF. Check server logs.")
@@ -420,7 +451,7 @@ def switch_off() -> None:
         close_files(state.fd, state.index_fd)
         state.fd = state.index_fd = -1
         waiting = state.mode == WAIT_REWRITE
-        state.mode = OFF
+        set_mode(OFF)
         state.closed_bytes = 0
         if state.scheduled:
             state.scheduled = False
@@ -519,7 +550,7 @@ def open_at_start() -> None:
         aofload.mend_index(place(part.name), state.index_fd)
     state.closed_bytes = sum(_file_bytes(each.name) for each in state.manifest.parts()) - size
     state.base_bytes = _file_bytes(state.manifest.base.name) if state.manifest.base else 0
-    state.mode = ON
+    set_mode(ON)
     aof.begin(state.fd, state.index_fd, size)
     use_policy()
     drop_history()
@@ -585,7 +616,7 @@ def before_exit(flags: frozenset) -> None:
         child.stop()
     if state.mode != OFF and state.fd >= 0:
         log.notice("Calling fsync() on the AOF file.")
-        aof.flush()
+        aof.finish()
         if aof.sync():
             log.warning("Fail to fsync the AOF file")
 
@@ -642,5 +673,6 @@ cron.LOAD_BYTES.append(load_bytes)
 cron.CRON.append(tick)
 shutdown.BEFORE_EXIT.append(before_exit)
 config.on_change("appendonly", changed)
+config.on_change("aof-disable-auto-gc", drop_history)
 for _name in ("appendfsync", "aof-timestamp-enabled"):
     config.on_change(_name, use_policy)

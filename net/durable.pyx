@@ -3,6 +3,7 @@
 from engine.conf cimport conf
 from engine.defs cimport *
 from engine.effects cimport effects_log
+from net.acks cimport acks_waiting, acks_wake
 from net.conn cimport *
 from net.worker cimport nworkers, workers, flush_list
 from persist.aof cimport aof, aof_sync_begin, aof_sync_end, aof_turn
@@ -38,6 +39,7 @@ cdef void durable_synced(Worker* w, int result) noexcept nogil:
     for i in range(nworkers):
         if workers[i] != w and atomic_load32(&workers[i].holding, SEQ_CST):
             write(workers[i].wake_fd, &one, 8)
+    acks_wake()
 
 
 cdef void durable_release(Worker* w) noexcept nogil:
@@ -101,8 +103,10 @@ cdef bint durable_hold(Worker* w) noexcept nogil:
     if w.held == NULL:
         if atomic_load64(&effects_log.tail, SEQ_CST) == atomic_load64(&aof.synced, ACQUIRE):
             return False
-        if w.flush == NULL:            # nobody waits for it: the cron sees to the disk
+        if w.flush == NULL:
             aof_turn()
+            if acks_waiting[w.index]:
+                sync_wanted(w)         # (else nobody waits for it: the cron sees to the disk)
             return False
         if gathers(w):
             return True

@@ -193,6 +193,7 @@ def import_commands() -> None:
     importlib.import_module("net.multi")
     importlib.import_module("net.subscribe")
     importlib.import_module("net.clusterscan")
+    importlib.import_module("net.acks")
 
 
 def create_store() -> None:

@@ -8,6 +8,7 @@ from engine.command cimport *
 from engine.conf cimport conf
 from engine.keyspace cimport key_init
 from engine.reply cimport *
+from net.acks cimport acks_answer, acks_waiting
 from net.conn cimport *
 from net.pubsub cimport pushes_flush
 from net.router cimport TURNED_HELD, count_slot
@@ -23,12 +24,18 @@ cdef void conn_blocked(Worker* w, Conn* c) noexcept nogil:
         w.timer_arm(w, b.deadline_us - w.now_us)
 
 
+cdef void wait_ends(Worker* w, Blocked* b) noexcept nogil:
+    w.blocked -= 1
+    if b.flags & WAIT_ACKS:
+        atomic_add32(&acks_waiting[w.index], <u32>-1, RELAXED)
+    blocked_free(b)
+
+
 cdef void conn_goes_on(Worker* w, Conn* c) noexcept nogil:
     """Its command is answered (and unlinked): free what waited, read on at the end of this turn."""
-    blocked_free(<Blocked*>c.session.blocked)
+    wait_ends(w, <Blocked*>c.session.blocked)
     c.session.blocked = NULL
     c.flags &= ~<u32>C_BLOCKED
-    w.blocked -= 1
     c.commands += 1
     w.commands += 1
     flush_later(w, c)
@@ -43,16 +50,17 @@ cdef bint conn_unwait(Worker* w, Conn* c) noexcept nogil:
     if not blocked_claim(b):
         return False
     blocked_unlink(b)
-    blocked_free(b)
+    wait_ends(w, b)
     c.session.blocked = NULL
-    w.blocked -= 1
     return True
 
 
 cdef void answer_null(Worker* w, Conn* c, Blocked* b) noexcept nogil:
-    """The reply of a command whose time ended, which counts as a call."""
+    """The reply of a command whose time ended (a null, or what there is), which counts as a call."""
     w.stats[b.cmd.id].calls += 1
-    if b.flags & WAIT_NULL_ARRAY:
+    if b.flags & WAIT_ACKS:
+        acks_answer(w, c, b)
+    elif b.flags & WAIT_NULL_ARRAY:
         reply_null_array(&c.out, <int>c.session.resp)
     else:
         reply_null(&c.out, <int>c.session.resp)

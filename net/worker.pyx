@@ -22,6 +22,7 @@ from engine.effects cimport call
 from engine.outside cimport outside
 from engine.snapshot cimport preimage_keys, preimage_slot
 from net.clientmem cimport clients_check, clients_max, memory_tell, qbuf_room, qbuf_shrink
+from net.acks cimport acks_serve, acks_waiting
 from net.conn cimport *
 from net.durable cimport durable_hold, durable_release
 from net.lookahead cimport prefetch_batch
@@ -350,6 +351,8 @@ cdef void worker_flush(Worker* w) noexcept nogil:
     cdef bint held
     if unlikely(w.held != NULL):
         durable_release(w)
+    if unlikely(acks_waiting[w.index]):
+        acks_serve(w)
     while w.resume != NULL:                # what was waiting has its answer: go on with what follows it
         c = w.resume
         w.resume = c.next_resume

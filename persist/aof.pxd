@@ -11,11 +11,17 @@
 #     u32 slots     how many slot numbers follow; 0xFFFFFFFF: any slot
 #     u32 zero
 #     u16 slot …    ascending, padded with zeros to 8 bytes
-# It may end early, or be missing: what it does not cover is unknown. Real Valkey never looks at it.
+# and where the file was closed in good order a mark: u64 its length, u64 zero, u32 zero, u32 1. With it the length is
+# known, so a file of another length was changed by somebody else (persist/incr_index). The side file may end early, or
+# be missing: what it does not cover is unknown. Real Valkey never looks at it.
 from engine.defs cimport *
 
 cdef enum:
     BLOCK_BYTES = 1 << 16          # of the file, at least, from one block's end to the next
+
+    AOF_OFF = 0                    # Aof.mode
+    AOF_FIRST = 1                  # switched on, but the first base is not written: nothing counts as on the disk
+    AOF_ON = 2
 
 cdef struct Sum:                   # of bytes that come in pieces
     u64 h
@@ -25,10 +31,12 @@ cdef struct Sum:                   # of bytes that come in pieces
 
 cdef struct Aof:
     u32 lock
+    u32 mode
     int fd                         # -1: nobody writes
     int index_fd
     bint fatal                     # an error ends the process (appendfsync always)
     bint timestamps                # aof-timestamp-enabled
+    i64 sleep_us                   # DEBUG AOF-FLUSH-SLEEP: before each write
     bint broken                    # a write failed (conf.aof_errno); the cron tries again
     int fatal_errno                # the error that ends it, of a write or (fatal_sync) an fsync
     bint fatal_sync
@@ -44,6 +52,9 @@ cdef struct Aof:
     i64 stamp_s                    # the last timestamp written
     u64 written                    # log position up to which the kernel has everything
     u64 synced                     # … and the disk
+    u64 limit                      # … which cannot be said of what is beyond: an older file is still being synced
+    u32 closing                    # so many of them are
+    u32 generation                 # counts begin()
     u64 bytes                      # of the file
     u64 block_start
     Sum sum
@@ -57,3 +68,4 @@ cdef u64 sum_end(Sum* s) noexcept nogil
 cdef void aof_turn() noexcept nogil                       # write what there is, unless somebody is just doing it
 cdef void aof_sync_begin(u64* upto, int* fd) noexcept nogil   # the position that an fsync begun now covers
 cdef void aof_sync_end(u64 upto, int error) noexcept nogil
+cdef bint aof_has(u64 upto) noexcept nogil                # is the log up to there on the disk for good?

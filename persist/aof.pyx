@@ -14,7 +14,7 @@ from engine.store cimport lock_all, unlock_all
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_write "write"(int, const void*, size_t)
     int fdatasync(int)
-    int c_close "close"(int)
+    int usleep(unsigned)
 cdef extern from "<errno.h>" nogil:
     int EINTR, EAGAIN
 cdef extern from "<stdio.h>" nogil:
@@ -32,6 +32,7 @@ cdef enum:
 cdef u64 SUM_SEED = 0x9E3779B97F4A7C15
 cdef u64 SUM_KEY = 0xE7037ED1A0B428DB
 cdef u32 NO_DB = 0xFFFFFFFF
+cdef u64 NO_LIMIT = 0xFFFFFFFFFFFFFFFF
 cdef i64 clock_s = 0                   # for timestamps, set by the cron too
 
 
@@ -135,9 +136,21 @@ cdef void block_end() noexcept nogil:
     memcpy(row + 16, &word, 8)
     i = 24 + ((2 * n + 7) & ~<u32>7)
     if c_write(aof.index_fd, row, i) != <ssize_t>i:
-        c_close(aof.index_fd)
-        aof.index_fd = -1
+        aof.index_fd = -1              # no more of it; who opened it closes it
     block_clear()
+
+
+cdef void file_end() noexcept nogil:
+    """Nothing more comes to the file: its side file says so, if it reaches so far."""
+    cdef u64[3] mark
+    block_end()
+    if aof.index_fd < 0 or aof.bytes != aof.block_start or aof.len != aof.done:
+        return
+    mark[0] = aof.bytes
+    mark[1] = 0
+    mark[2] = <u64>1 << 32
+    if c_write(aof.index_fd, mark, sizeof(mark)) != sizeof(mark):
+        aof.index_fd = -1
 
 
 cdef void write_failed(int error) noexcept nogil:
@@ -150,6 +163,8 @@ cdef void write_failed(int error) noexcept nogil:
 cdef bint stage_write() noexcept nogil:
     """All of the stage to the file; False: the disk would not, what is left stays."""
     cdef ssize_t r
+    if unlikely(aof.sleep_us) and aof.done < aof.len:
+        usleep(<unsigned>aof.sleep_us)
     while aof.done < aof.len:
         r = c_write(aof.fd, aof.stage + aof.done, aof.len - aof.done)
         if r < 0:
@@ -267,6 +282,8 @@ cdef void aof_turn() noexcept nogil:
 cdef void aof_sync_begin(u64* upto, int* fd) noexcept nogil:
     upto[0] = atomic_load64(&aof.written, ACQUIRE)
     fd[0] = aof.fd
+    if upto[0] > atomic_load64(&aof.limit, ACQUIRE):
+        upto[0] = atomic_load64(&aof.limit, ACQUIRE)
 
 
 cdef void aof_sync_end(u64 upto, int error) noexcept nogil:
@@ -278,6 +295,10 @@ cdef void aof_sync_end(u64 upto, int error) noexcept nogil:
         return
     while had < upto and not atomic_cas64(&aof.synced, &had, upto):
         pass
+
+
+cdef bint aof_has(u64 upto) noexcept nogil:
+    return atomic_load32(&aof.mode, SEQ_CST) == AOF_ON and atomic_load64(&aof.synced, SEQ_CST) >= upto
 
 
 cdef bint atomic_cas64(u64* p, u64* had, u64 v) noexcept nogil:
@@ -318,6 +339,9 @@ cdef void start(int fd, int index_fd, u64 size) noexcept nogil:
     aof.len = aof.done = 0
     aof.broken = False
     aof.fatal_errno = 0
+    aof.limit = NO_LIMIT
+    aof.closing = 0
+    aof.generation += 1
     conf.aof_errno = 0
     block_clear()
     effects_log.taken = aof.written = aof.synced = effects_log.tail
@@ -326,7 +350,8 @@ cdef void start(int fd, int index_fd, u64 size) noexcept nogil:
 
 def switch(int fd, int index_fd, u64 bytes_=0) -> int:
     """What follows goes to another file; the caller holds all partitions. Returns the errno of what could not be
-    written to the old one (it stays then), or 0. The old files' ends and closing are the caller's."""
+    written to the old one (it stays then), or 0. The old files' closing is the caller's; nothing counts as on the disk
+    from here on before the caller has said `closed` of the old one."""
     cdef int error = 0
     with nogil:
         lock(&aof.lock)
@@ -334,7 +359,10 @@ def switch(int fd, int index_fd, u64 bytes_=0) -> int:
         if aof.len != aof.done:
             error = <int>conf.aof_errno
         else:
-            block_end()
+            file_end()
+            if aof.closing == 0:
+                atomic_store64(&aof.limit, aof.written, RELEASE)
+            aof.closing += 1
             aof.fd = fd
             aof.index_fd = index_fd
             aof.bytes = bytes_
@@ -353,11 +381,51 @@ def end() -> None:
         conf.hold_replies = 0
         lock(&aof.lock)
         take(True)
-        block_end()
+        file_end()
         aof.fd = aof.index_fd = -1
         conf.aof_errno = 0
         unlock(&aof.lock)
         unlock_all()
+
+
+def generation() -> int:
+    """Which of the logs begun it is, for `closed`."""
+    return aof.generation
+
+
+def closed(u32 generation_, int error) -> None:
+    """A file that `switch` has replaced in that log is on the disk, or (errno) cannot be said to be."""
+    with nogil:
+        lock(&aof.lock)
+        if generation_ == aof.generation and error and aof.fatal:
+            aof.fatal_sync = True
+            aof.fatal_errno = error
+        elif generation_ == aof.generation and not error and aof.closing:
+            aof.closing -= 1
+            if aof.closing == 0:
+                atomic_store64(&aof.limit, NO_LIMIT, RELEASE)
+        unlock(&aof.lock)
+
+
+def finish() -> int:
+    """The process is about to end: as `flush`, and the side file says that nothing more comes."""
+    cdef int error = flush()
+    with nogil:
+        lock(&aof.lock)
+        if aof.fd >= 0 and not error:
+            file_end()
+        unlock(&aof.lock)
+    return error
+
+
+def set_mode(u32 mode) -> None:
+    """AOF_OFF, AOF_FIRST, AOF_ON"""
+    atomic_store32(&aof.mode, mode, SEQ_CST)
+
+
+def set_sleep(i64 us) -> None:
+    """DEBUG AOF-FLUSH-SLEEP: so long before each write to the file; 0: no more."""
+    aof.sleep_us = us
 
 
 def flush() -> int:
@@ -403,5 +471,7 @@ def figures() -> dict:
             "fatal": (aof.fatal_errno, bool(aof.fatal_sync)), "errno": conf.aof_errno}
 
 
+OFF, FIRST, ON = AOF_OFF, AOF_FIRST, AOF_ON
 hook_drain = drain
 aof.fd = aof.index_fd = -1
+aof.limit = NO_LIMIT

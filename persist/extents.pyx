@@ -191,9 +191,11 @@ cdef bint check_base(int fd, size_t n, const char* index, Found* found) noexcept
 # ---- what the control plane calls
 
 class Damage(Exception):
-    """Bytes are not what they were. slot: OUTSIDE where they are no slot's."""
+    """Bytes are not what they were. slot: OUTSIDE where they are no slot's. is_of_content: they are there, but others
+    than were written (else the file ends before, or goes on after them)."""
 
-    def __init__(self, path, slot: int, offset: int, length: int, reason: str):
+    def __init__(self, path, slot: int, offset: int, length: int, reason: str, is_of_content: bool = False):
+        self.is_of_content = is_of_content
         self.path, self.slot, self.offset, self.length, self.reason = path, slot, offset, length, reason
         what = "" if slot == OUTSIDE else f"slot {slot}, "
         super().__init__(f"{path}: {what}offset {offset}, {length} bytes: {reason}")
@@ -295,6 +297,7 @@ def verify(base_path, index: Index) -> None:
     if found.bad in (BAD_HEAD, BAD_TAIL):
         start = found.row.offset if found.bad == BAD_TAIL else 0
         raise Damage(base_path, OUTSIDE, start, n - start if found.bad == BAD_TAIL else index.head_bytes,
-                     _REASONS[found.bad])
+                     _REASONS[found.bad], found.bad == BAD_HEAD and n >= index.head_bytes)
     if found.bad:
-        raise Damage(base_path, found.row.slot, found.row.offset, found.row.len, _REASONS[found.bad])
+        raise Damage(base_path, found.row.slot, found.row.offset, found.row.len, _REASONS[found.bad],
+                     found.bad == BAD_SUM)

@@ -1,4 +1,15 @@
-"""The side file of an increment (its layout: persist/aof.pxd), read, checked against the increment, mended."""
+"""The side file of an increment (its layout: persist/aof.pxd), read, checked against the increment, mended.
+
+What does not fit is either damage, which must not be believed, or the increment is another one than the side file is
+about: somebody has edited it, or put a file of his own there. Which of them it is, is told from what a failing disk
+cannot do: it changes bytes, it does not move those that follow, and it does not make a file longer. So it is damage
+
+- where the length is the one that the side file says (an edit that keeps it cannot be told from damage), or
+- where blocks behind the wrong one are right, or
+- where the file is longer than its last row says as it may be after a kill (no mark), and a record begins where that
+  row ends: the bytes before it have not moved. (From MOVED_BLOCKS wrong blocks on, up to the last, this is not asked:
+  records of one length stay records when one of them is taken out.)
+"""
 
 import struct
 from collections.abc import Buffer, Iterator
@@ -10,6 +21,8 @@ MAGIC = b"SLOTRIX1"
 HEAD = struct.Struct("<QQII")
 ANY_SLOT = 0xFFFFFFFF
 SLOTS = 16384
+MOVED_BLOCKS = 4
+ROW_BYTES_MAX = 64 << 20               # of the increment, in a row that is made when it is opened again
 
 
 class Block(NamedTuple):
@@ -30,14 +43,28 @@ class Damage(Exception):
         self.end = end
 
 
-def blocks(raw: bytes) -> Iterator[Block]:
-    """The rows of a side file, as far as they are whole and make sense."""
+class Replaced(Exception):
+    """The increment was changed by somebody: what the side file says is not about it."""
+
+
+class Rows(NamedTuple):
+    """A side file, as far as it is whole and makes sense. closed: nothing was written after the last row."""
+
+    blocks: list[Block]
+    closed: bool
+
+
+def _rows(raw: bytes) -> Iterator[Block | None]:
+    """Blocks, and None for a mark."""
     if raw[: len(MAGIC)] != MAGIC:
         return
     at, begin = len(MAGIC), 0
     while at + HEAD.size <= len(raw):
-        end, total, count, _zero = HEAD.unpack_from(raw, at)
+        end, total, count, closed = HEAD.unpack_from(raw, at)
         at += HEAD.size
+        if closed and end == begin and not count:
+            yield None
+            continue
         slots = None
         if count != ANY_SLOT:
             if count > SLOTS or at + 2 * count > len(raw):
@@ -50,29 +77,63 @@ def blocks(raw: bytes) -> Iterator[Block]:
         begin = end
 
 
+def read(raw: bytes) -> Rows:
+    """A side file."""
+    found, closed = [], False
+    for each in _rows(raw):
+        closed = each is None and bool(found)
+        if each is not None:
+            found.append(each)
+    return Rows(found, closed)
+
+
+def blocks(raw: bytes) -> list[Block]:
+    """The rows of a side file."""
+    return read(raw).blocks
+
+
 def rows_bytes(raw: bytes, size: int) -> int:
-    """How much of the side file is about the increment's first `size` bytes."""
-    length = len(MAGIC)
-    for block in blocks(raw):
+    """How much of the side file is about the increment's first `size` bytes, and may be followed by more rows."""
+    length, marks = len(MAGIC), 0
+    for block in _rows(raw):
+        if block is None:
+            marks += HEAD.size
+            continue
         if block.end > size:
             break
-        length += HEAD.size + (0 if block.slots is None else (2 * len(block.slots) + 7) & ~7)
+        length += marks + HEAD.size + (0 if block.slots is None else (2 * len(block.slots) + 7) & ~7)
+        marks = 0
     return length
 
 
 def check(data: Buffer, raw: bytes) -> int:
-    """Compare an increment's bytes with its side file; returns how far it reaches. Damage where they differ.
+    """Compare an increment's bytes with its side file; returns how far it reaches. Damage or Replaced where they
+    differ.
 
-    A side file that goes on where the increment ends early says nothing: the end was cut, which is another matter."""
-    covered = 0
+    A side file that goes on where the increment ends early says nothing, unless it was closed: the end was cut, which
+    is another matter."""
+    found = read(raw)
     with memoryview(data) as view:
-        for block in blocks(raw):
-            if block.end > len(view):
-                break
-            if block_sum(bytes(view[block.begin:block.end])) != block.sum:
-                raise Damage(block.begin, block.end)
-            covered = block.end
-    return covered
+        whole = [block for block in found.blocks if block.end <= len(view)]
+        right = [block_sum(bytes(view[block.begin:block.end])) == block.sum for block in whole]
+        if all(right):
+            if found.closed and len(view) < found.blocks[-1].end:
+                raise Replaced
+            return whole[-1].end if whole else 0
+        first = right.index(False)
+        if _is_damage(view, found, len(right) - first, any(right[first:])):
+            raise Damage(whole[first].begin, whole[first].end)
+    raise Replaced
+
+
+def _is_damage(view: memoryview, found: Rows, behind: int, some_right: bool) -> bool:
+    """behind: blocks from the first wrong one on, which the file has in full; some_right: of these."""
+    end = found.blocks[-1].end
+    if some_right or len(view) == end:
+        return True
+    if len(view) < end or found.closed or behind >= MOVED_BLOCKS:
+        return False
+    return bytes(view[end:end + 1]) in (b"*", b"#")
 
 
 def reach(raw: bytes) -> int:

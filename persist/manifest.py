@@ -5,8 +5,9 @@ AOF). Text in, text out; what touches the disk is the caller's.
     file appendonly.aof.1.incr.aof seq 1 type h
     file appendonly.aof.2.incr.aof seq 2 type i
 
-One base at most (b), increments in the order of their numbers (i), and history (h): files that a finished rewrite has
-replaced and that are to be deleted. Lines that begin with '#' are comments, unknown pairs of words are skipped.
+One base at most (b), increments in the order of their numbers (i), and history (h), the latest first: files that a
+finished rewrite has replaced and that are to be deleted. Lines that begin with '#' are comments, unknown pairs of words
+are skipped.
 """
 
 from dataclasses import dataclass, field, replace
@@ -67,7 +68,7 @@ class Manifest:
     def rewritten(self, base: Part, keep: int) -> "Manifest":
         """A rewrite has ended: its base stands for all before the last `keep` increments."""
         old = (*((self.base,) if self.base else ()), *self.incrs[: len(self.incrs) - keep])
-        history = (*self.history, *(replace(part, kind=HISTORY) for part in old))
+        history = (*(replace(part, kind=HISTORY) for part in reversed(old)), *self.history)     # as Valkey lists them
         return replace(self, base=base, incrs=self.incrs[len(self.incrs) - keep:], history=history,
                        base_sequence=base.sequence)
 

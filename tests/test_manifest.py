@@ -28,7 +28,8 @@ def test_a_rewrite_in_steps():
     manifest = manifest.rewritten(base, 1)
     assert [part.name for part in manifest.parts()] == ["a.aof.3.base.aof", "a.aof.6.incr.aof"]
     assert [part.name for part in manifest.history] == [
-        "a.aof.1.incr.aof", "a.aof.2.base.rdb", "a.aof.4.incr.aof", "a.aof.5.incr.aof"]
+        "a.aof.5.incr.aof", "a.aof.4.incr.aof", "a.aof.2.base.rdb", "a.aof.1.incr.aof"]
+    assert manifest.rewritten(manifest.next_base("a.aof", True), 0).incrs == ()
     assert parse(manifest.text()) == manifest
     assert manifest.without_history().history == ()
 
@@ -77,8 +78,67 @@ def test_side_file():
     damaged = bytearray(data)
     damaged[1200] ^= 4
     with pytest.raises(incr_index.Damage) as info:
-        incr_index.check(bytes(damaged), raw)
+        incr_index.check(bytes(damaged[:2000]), raw)
     assert (info.value.begin, info.value.end) == (1000, 2000)
+
+
+RECORD = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\n%d\r\n"
+RECORDS = b"".join(RECORD % (number % 10) for number in range(60))
+STEP = 10 * len(RECORD % 0)                           # ten records a block, six blocks
+
+
+def side_file(closed: bool, data: bytes = RECORDS) -> bytes:
+    """As the writer leaves it for this increment."""
+    raw = incr_index.MAGIC + b"".join(incr_index.row(data[end - STEP:end], end)
+                                      for end in range(STEP, len(data) + 1, STEP))
+    return raw + (incr_index.HEAD.pack(len(data), 0, 0, 1) if closed else b"")
+
+
+def flipped(at: int, data: bytes = RECORDS) -> bytes:
+    """One bit other."""
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
+
+
+TAIL = RECORD % 7
+DAMAGED = {                                           # the file, whether it was closed
+    "one byte": (flipped(20), True), "one byte of the last block": (flipped(len(RECORDS) - 5), True),
+    "killed, with a tail": (flipped(len(RECORDS) - 5) + TAIL, False),
+    "every block": (bytes(byte ^ 1 for byte in RECORDS), True),
+    "lengthened behind it": (flipped(20) + TAIL, True), "cut behind it": (flipped(20)[:-STEP], False),
+}
+EDITED = {
+    "a record taken out": (RECORDS[:30] + RECORDS[60:], True),
+    "a record put in": (RECORDS[:STEP + 30] + TAIL + RECORDS[STEP + 30:], True),
+    "one put in after a kill": (RECORDS[:STEP + 30] + TAIL + RECORDS[STEP + 30:], False),
+    "a byte put in after a kill": (RECORDS[:-40] + b"x" + RECORDS[-40:], False),
+    "another and longer": (b"*1\r\n$8\r\nFLUSHALL\r\n" * 200, True),
+    "the end taken off": (RECORDS[:-30], True),
+    "another and shorter": (b"*1\r\n$8\r\nFLUSHALL\r\n" * 20, True),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damage_is_told_from_an_edit(name):
+    data, closed = DAMAGED[name]
+    with pytest.raises(incr_index.Damage):
+        incr_index.check(data, side_file(closed))
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_an_edit_is_told_from_damage(name):
+    data, closed = EDITED[name]
+    with pytest.raises(incr_index.Replaced):
+        incr_index.check(data, side_file(closed))
+
+
+def test_a_mark_goes_where_more_is_written():
+    raw = side_file(True)
+    assert incr_index.read(raw).closed and incr_index.check(RECORDS, raw) == len(RECORDS)
+    assert incr_index.rows_bytes(raw, len(RECORDS)) == len(raw) - incr_index.HEAD.size
+    more = raw + incr_index.row(TAIL, len(RECORDS) + len(TAIL))
+    assert not incr_index.read(more).closed and incr_index.check(RECORDS + TAIL, more) == len(RECORDS + TAIL)
+    assert incr_index.rows_bytes(more, len(RECORDS + TAIL)) == len(more)
+    assert incr_index.check(RECORDS + TAIL, raw) == len(RECORDS)      # a real Valkey has written on
 
 
 @given(st.binary(max_size=200))

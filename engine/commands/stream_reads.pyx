@@ -3,7 +3,7 @@
 from libc.stdlib cimport malloc, free, abort
 from engine.defs cimport *
 from engine.arena cimport Arena
-from engine.blocking cimport block_on, WAIT_STREAM, WAIT_NULL_ARRAY, WAIT_ON_DELETE
+from engine.blocking cimport block_on, timeout_ms_arg, WAIT_STREAM, WAIT_NULL_ARRAY, WAIT_ON_DELETE
 from engine.command cimport Ctx, Arg, register, arg_is, commands
 from engine.commands.streams cimport *
 from engine.effects cimport effect_own, effects_wanted
@@ -61,20 +61,6 @@ cdef i64 read_keys(Arg* argv, i64 argc, i64* places, i64 most) noexcept nogil:
     return n
 
 
-cdef bint timeout_option(Ctx* c, Arg* a, i64* timeout_ms) noexcept nogil:
-    if not i64_arg(c, a, timeout_ms, b"ERR timeout is not an integer or out of range"):
-        return False
-    if timeout_ms[0] < 0:
-        reply_error(c.out, b"ERR timeout is negative")
-        return False
-    if timeout_ms[0] > <i64>0x7FFFFFFFFFFFFFFF - c.now_ms:
-        reply_error(c.out, b"ERR timeout is out of range")
-        return False
-    if timeout_ms[0] > <i64>0x7FFFFFFFFFFFFFFF // 1000 - c.now_ms:
-        timeout_ms[0] = 0              # further than the clock in microseconds goes: for ever
-    return True
-
-
 cdef bint only_for_groups(Ctx* c, Read* r, const char* error) noexcept nogil:
     if not r.grouped:
         reply_error(c.out, error)
@@ -94,7 +80,7 @@ cdef bint read_options(Ctx* c, Read* r) noexcept nogil:
         more = c.argc - i - 1
         if arg_is(a, b"block", 5) and more:
             i += 1
-            if not timeout_option(c, &c.argv[i], &r.timeout_ms):
+            if not timeout_ms_arg(c, &c.argv[i], &r.timeout_ms):
                 return False
         elif arg_is(a, b"count", 5) and more:
             i += 1

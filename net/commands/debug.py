@@ -9,7 +9,7 @@ from engine import conf, digest, inspect
 from engine import quicklist as lists
 from engine.commands import dump
 from engine.quoting import parse_memory
-from net import aofload, appendonly, cron, log, saving
+from net import aofload, cron, log, saving
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -23,6 +23,7 @@ from net.commands.common import (
 )
 from net.config import config
 from net.reply import Error, Raw, Verbatim
+from persist import aof
 
 NOT_ALLOWED = (
     'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you '
@@ -314,9 +315,15 @@ def reload(_client: object, args: list[bytes]) -> object:
     return "OK"
 
 
+def aof_flush_sleep(_client: object, args: list[bytes]) -> object:
+    """DEBUG AOF-FLUSH-SLEEP microseconds"""
+    aof.set_sleep(max(loose_int(args[2]), 0))
+    return "OK"
+
+
 def load_aof(_client: object, _args: list[bytes]) -> object:
     """DEBUG LOADAOF"""
-    aofload.load_held(appendonly.state.manifest)
+    aofload.load_held()
     log.notice("Append Only File loaded by DEBUG LOADAOF")
     return "OK"
 
@@ -327,6 +334,7 @@ def accepted(_client: object, _args: list[bytes]) -> object:
 
 
 HELP = [
+    ("AOF-FLUSH-SLEEP <microseconds>", "Sleeps so long before each write to the append-only file."),
     ("CLIENT-ENFORCE-REPLY-LIST <0|1>", "Accepted, without effect."),
     ("DICT-RESIZING <0|1>", "Accepted, without effect."),
     ("DIGEST", "Replies a digest of all the data."),
@@ -378,6 +386,7 @@ HANDLERS: dict[bytes, tuple[int, int, Callable[[object, list[bytes]], object]]] 
     b"quicklist": (3, 4, quicklist),
     b"quicklist-packed-threshold": (3, 3, quicklist_packed_threshold),
     b"reload": (2, 1 << 30, reload),
+    b"aof-flush-sleep": (3, 3, aof_flush_sleep),
     b"loadaof": (2, 2, load_aof),
     b"structsize": (2, 2, structsize),
     b"sdslen": (3, 3, sdslen),

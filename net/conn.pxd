@@ -98,7 +98,7 @@ cdef struct CmdStat:
     u64 failed
 
 cdef struct SlotStat:          # what a worker did for a slot, CLUSTER SLOT-STATS
-    u64 cycles
+    u64 us                     # whole microseconds of each command
     u64 net_in
     u64 net_out
 
@@ -131,6 +131,7 @@ cdef struct Parsed:
     u32 argi                   # first argument's place in worker.args
     u32 keyed
     i64 argc
+    u64 bytes                  # as it came
     Command* cmd
     Key key
 

@@ -68,7 +68,7 @@ cdef bint turned_early(Ctx* x, Command* cmd) noexcept nogil         # the same w
 cdef void say_crossslot(Ctx* x) noexcept nogil
 cdef u64 request_bytes(Arg* argv, i64 argc) noexcept nogil          # of a command as RESP
 cdef void count_slot_out(Worker* w, u32 slot, u64 net_out) noexcept nogil
-cdef void count_slot(Worker* w, Ctx* x, u64 cycles, u64 net_out) noexcept nogil
+cdef void count_slot(Worker* w, Ctx* x, u64 cycles, u64 net_in, u64 net_out) noexcept nogil
 cdef u32 route_blocked(Ctx* x, Command* cmd, u32 slot, u32* node) noexcept nogil
 cdef void say_route(OutBuf* o, int fd, u32 route, u32 slot, u32 node) noexcept nogil
 

@@ -569,14 +569,14 @@ cdef void count_slot_out(Worker* w, u32 slot, u64 net_out) noexcept nogil:
         s.net_out += net_out
 
 
-cdef void count_slot(Worker* w, Ctx* x, u64 cycles, u64 net_out) noexcept nogil:
+cdef void count_slot(Worker* w, Ctx* x, u64 cycles, u64 net_in, u64 net_out) noexcept nogil:
     """CLUSTER SLOT-STATS: what a command took of its keys' slot."""
     cdef SlotStat* s = stat_of(w, x.slot)
     if s == NULL:
         return
-    s.cycles += cycles
+    s.us += <u64>(cycles / cycles_per_us)
     s.net_out += net_out
-    s.net_in += request_bytes(x.argv, x.argc)
+    s.net_in += net_in
     if is_word(x.cmd, b"exec", 4):
         s.net_in += MULTI_BYTES
 
@@ -595,15 +595,15 @@ def reset_slot_stats(slots) -> None:
 def slot_stats(u32 slot) -> tuple:
     """(microseconds, bytes in, bytes out) of a slot since the start or the last reset."""
     cdef u32 i
-    cdef u64 cycles = 0, net_in = 0, net_out = 0
+    cdef u64 us = 0, net_in = 0, net_out = 0
     racy_begin()                       # statistics: words that one worker writes
     for i in range(nworkers):
         if workers[i].slot_stats != NULL:
-            cycles += workers[i].slot_stats[slot].cycles
+            us += workers[i].slot_stats[slot].us
             net_in += workers[i].slot_stats[slot].net_in
             net_out += workers[i].slot_stats[slot].net_out
     racy_end()
-    return int(cycles / cycles_per_us), net_in, net_out
+    return us, net_in, net_out
 
 
 def _about(since, summary, group="cluster", acl="fast connection"):

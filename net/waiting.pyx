@@ -11,7 +11,7 @@ from engine.reply cimport *
 from net.acks cimport acks_answer, acks_waiting
 from net.conn cimport *
 from net.pubsub cimport pushes_flush
-from net.router cimport TURNED_HELD, count_slot
+from net.router cimport TURNED_HELD, count_slot, request_bytes
 from net.worker cimport workers, flush_later, note_duration, post, run_locked
 
 
@@ -173,7 +173,7 @@ cdef bint serve_one(Worker* w, Blocked* b) noexcept nogil:
         w.stats[b.cmd.id].failed += 1
     note_duration(w, <Conn*>b.session, b.cmd, b.argv, b.argc, clock, out_pending(&out))
     if unlikely(conf.slot_stats != 0):
-        count_slot(w, x, clock, out_pending(&out))
+        count_slot(w, x, clock, request_bytes(b.argv, b.argc), out_pending(&out))
     blocked_unlink(b)
     hand_over(w, b, &out)
     pushes_flush(w)

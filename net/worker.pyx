@@ -659,7 +659,7 @@ cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
         pushes_flush(w)                    # what that says of keys comes before the reply
     txn_queue(c, b.cmd, &w.args[b.argi], b.argc)
     if unlikely(conf.slot_stats != 0):
-        count_slot(w, x, 0, 0)
+        count_slot(w, x, 0, b.bytes, 0)
     out_write(x.out, b"+QUEUED\r\n", 9)
 
 
@@ -823,7 +823,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         note_failure(w, c, b)
     note_duration(w, c, cmd, x.argv, x.argc, now - clock[0], out_pending(x.out) - before)
     if unlikely(conf.slot_stats != 0):
-        count_slot(w, x, now - clock[0], out_pending(x.out) - before)
+        count_slot(w, x, now - clock[0], b.bytes, out_pending(x.out) - before)
     clock[0] = now
     if unlikely(w.push_conn != NULL):
         pushes_flush(w)
@@ -895,6 +895,7 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
                 continue
             w.batch[k].argi = <u32>before
             w.batch[k].argc = w.args_n - before
+            w.batch[k].bytes = used
             marks[k] = done - used
             k += 1
             if not c.flags & C_AUTH:

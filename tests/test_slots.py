@@ -267,9 +267,22 @@ def test_slot_stats(raw):
     found = stats(raw, MINE)
     assert found[b"network-bytes-in"] == len(request)
     assert found[b"network-bytes-out"] == len("+OK\r\n")
-    for _ in range(100):
-        raw.call("SET", key(MINE), "value")
+    raw.call("CONFIG", "RESETSTAT")
+    line = f"SET {key(MINE)} value\r\n".encode()
+    raw.send(line)
+    raw.reply()
+    assert stats(raw, MINE)[b"network-bytes-in"] == len(line), "what came, not what it would be as an array"
+    raw.call("CONFIG", "RESETSTAT")
+    transaction = [encode("MULTI"), encode("SET", key(MINE), 1), encode("EXEC")]
+    raw.send(b"".join(transaction))
+    raw.replies(3)
+    assert stats(raw, MINE)[b"network-bytes-in"] == sum(map(len, transaction))
+    assert raw.call("SPUBLISH", key(MINE), "x") == 0
+    raw.call("RPUSH", key(MINE, "l"), *["x" * 1000] * 1000)
+    for _ in range(20):
+        raw.call("LRANGE", key(MINE, "l"), 0, -1)
     assert stats(raw, MINE)[b"cpu-usec"] > 0
+    raw.call("DEL", key(MINE, "l"))
     assert stats(raw, MINE2) == {b"key-count": 0} | zero
     raw.call("GET", key(THEIRS))
     assert raw.call("CLUSTER", "SLOT-STATS", "SLOTSRANGE", THEIRS, THEIRS) == []

@@ -70,6 +70,7 @@ cdef struct Ready:                 # a key that became ready during a command
 cdef void block_on(Ctx* c, i64 first, i64 n, i64 step, i64 timeout_ms, u32 flags) noexcept nogil
 # a timeout in seconds, as BLPOP takes it; False: the error was replied
 cdef bint timeout_arg(Ctx* c, Arg* a, i64* timeout_ms) noexcept nogil
+cdef Blocked* blocked_new() noexcept nogil
 cdef void blocked_unlink(Blocked* b) noexcept nogil      # takes the partitions' locks itself
 cdef void blocked_free(Blocked* b) noexcept nogil
 cdef bint blocked_claim(Blocked* b) noexcept nogil       # may I answer it? At most one is told so

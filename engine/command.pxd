@@ -59,6 +59,11 @@ cdef enum:
     S_NO_EVICT = 2
     S_PUBSUB = 4               # has subscriptions
     S_TRACKING = 8             # is told when keys that it has read change
+    # 16: see imports.pxd
+    S_ASKING = 32              # ASKING was the last command
+    S_ASKED = 64               # and is about the one under way (or the transaction)
+    S_READONLY = 128           # READONLY: reads of the primary's slots are served by its replica
+    S_OBEY = 256               # not a client: what it sends is run whoever owns the slot
 
 cdef struct Ctx:               # one command under way; a worker has one
     Arg* argv
@@ -81,6 +86,8 @@ cdef struct Ctx:               # one command under way; a worker has one
     void* rerun                # Blocked*: this is another run of a command that waits
     void* ready                # Ready*: keys that became ready
     void* ready_last
+    u32 turned                 # the command did not run: TURNED_… of net/router.pxd
+    u32 slot                   # of a command's keys where `key` does not say it; SLOTS: none
     Key key                    # the first key, hash and slot already computed
     # what the command under way leaves in the log, see effects.pxd
     char* fx                   # records as RESP, malloc'ed, kept from command to command
@@ -98,7 +105,7 @@ cdef struct Ctx:               # one command under way; a worker has one
 
 ctypedef void (*cmd_fn)(Ctx* c) noexcept nogil
 # Places of the keys among the arguments, for rows whose first, last and step do not say it: at most `most` are
-# written to `places`; returns how many there are, or -1: no telling (everything is locked).
+# written to `places`; returns how many there are, or -1 - n: n are told, others cannot be (everything is locked).
 ctypedef i64 (*keys_fn)(Arg* argv, i64 argc, i64* places, i64 most) noexcept nogil
 
 cdef struct Command:

@@ -65,5 +65,10 @@ cdef struct Conf:
     i64 pubsub_soft_s
     i64 tracking               # somebody is told of changes (CLIENT TRACKING)
     i64 tracking_max_keys
+    i64 cluster                # cluster mode
+    i64 routing                # keys' slots are looked at before a command runs: cluster mode, or slots are paused
+    i64 slot_stats             # cluster-slot-stats-enabled, in cluster mode
+    i64 cluster_reads_down     # cluster-allow-reads-when-down
+    i64 cluster_pubsub_down    # cluster-allow-pubsubshard-when-down
 
 cdef Conf conf

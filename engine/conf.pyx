@@ -15,7 +15,8 @@ NAMES = ("maxmemory", "refuse_writes", "aof_errno", "effects", "hold_replies", "
          "stream_node_max_entries", "hll_sparse_max_bytes", "lazyfree_user_del", "lazyfree_server_del",
          "lazyfree_expire", "lazyfree_eviction", "lazyfree_user_flush", "sanitize_dump_payload",
          "rdb_compression", "pubsub_hard_bytes", "pubsub_soft_bytes", "pubsub_soft_s",
-         "tracking", "tracking_max_keys")
+         "tracking", "tracking_max_keys", "cluster", "routing", "slot_stats", "cluster_reads_down",
+         "cluster_pubsub_down")
 
 
 def set(str name, value: int) -> None:
@@ -60,4 +61,5 @@ conf.lazyfree_server_del = 1
 conf.lazyfree_expire = 1
 conf.lazyfree_eviction = 1
 conf.lazyfree_user_flush = 1
+conf.cluster_pubsub_down = 1
 conf.rdb_compression = 1

@@ -206,7 +206,7 @@ cdef void mix_database(Digest* whole, u32 db) noexcept nogil:
             continue
         lock(&p.lock)
         for slot in range(i << store.part_shift, (i + 1) << store.part_shift):
-            if store.dbs[db].slots[slot] != NULL:
+            if store.dbs[db].slots[slot] != NULL and not slot_hidden(slot):
                 mix_table(whole, store.dbs[db].slots[slot])
         unlock(&p.lock)
 

@@ -19,7 +19,8 @@ from engine.store cimport Key
 cdef enum:
     LOG_BYTES = 1 << 23            # of the ring, a power of two
     LOG_CRON = 64                  # log_id of the control thread; workers come before it
-    LOG_WRITERS = 65
+    LOG_SLOTS = 65                 # of who deletes by slot, one at a time (slots.pxd)
+    LOG_WRITERS = 66
 
 cdef struct Record:
     u64 len                        # bytes of RESP that follow

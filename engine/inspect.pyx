@@ -279,7 +279,7 @@ def figures(int db, bint chains=False, i64 now_ms=0, i64 ttl_samples=0) -> dict:
             lock(&p.lock)
             for slot in range(i << store.part_shift, (i + 1) << store.part_shift):
                 t = store.dbs[db].slots[slot]
-                if t == NULL:
+                if t == NULL or slot_hidden(slot):
                     continue
                 f.keys += t.count
                 f.expires += t.expires

@@ -68,8 +68,8 @@ cdef void touch_slow(Ctx* c, Entry* e) noexcept nogil:
 
 
 cdef bint expire_if_needed(Ctx* c, Key* k) noexcept nogil:
-    if entry_expire(k.entry) >= c.now_ms:
-        return False
+    if entry_expire(k.entry) >= c.now_ms or slot_hidden(k.slot):
+        return False                       # (what is being imported expires when its source says so)
     if unlikely(conf.import_mode != 0):    # nothing expires by itself; only the source of the import still sees it
         if c.session != NULL and c.session.flags & S_IMPORT:
             return False
@@ -119,7 +119,7 @@ cdef void key_put(Ctx* c, Key* k, Entry* e) noexcept nogil:
     k.cell[0] = cell_of(e)
     k.entry = e
     if unlikely((old.flags ^ e.flags) & E_FIELDS):
-        k.part.db_fields[k.db] += <u64>(1 if e.flags & E_FIELDS else -1)
+        fields_counter(k.part, k.db, k.slot)[0] += <u64>(1 if e.flags & E_FIELDS else -1)
     if e.flags & E_FIELDS:
         k.table.next_expire = 0
     if had or e.flags & E_EXPIRE:
@@ -417,7 +417,7 @@ cdef bint expire_slots(Partition* p, u32 last) noexcept nogil:
     lock(&p.lock)
     while cycle.slot < last:
         t = store.dbs[cycle.db].slots[cycle.slot]
-        if t == NULL or t.next_expire > cycle.now_ms:
+        if t == NULL or t.next_expire > cycle.now_ms or slot_hidden(cycle.slot):
             cycle.slot += 1
             continue
         position = t.expire_cursor
@@ -529,8 +529,10 @@ cdef bint volatile_bucket(u32 db, Key* k, u64 random) noexcept nogil:
     random = hash_bytes(<const char*>&random, 8)
     for slot in range(i << store.part_shift, last):
         t = store.dbs[db].slots[slot]
-        if t == NULL or target >= t.expires:
-            target -= t.expires if t != NULL else 0
+        if t == NULL or slot_hidden(slot):
+            continue
+        if target >= t.expires:
+            target -= t.expires
             continue
         for tries in range(VOLATILE_BUCKETS_MAX):
             b = table_bucket(t, <u32>((random + tries) % t.nbuckets))

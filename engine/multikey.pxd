@@ -24,8 +24,10 @@ cdef void parts_unlock(PartSet* s) noexcept nogil
 cdef i64 keys_batch(Ctx* c, i64 first, i64 end, i64 step, Key* keys) noexcept nogil
 # adds the partitions of all keys of a command; False: they cannot be told, lock everything
 cdef bint command_parts(PartSet* s, Command* cmd, Arg* argv, i64 argc) noexcept nogil
-# calls fn with the slot of each key of a command; False: they cannot be told
+# calls fn with each key of a command, or with its slot; False: there are others that cannot be told
+ctypedef void (*key_visit)(void* arg, Arg* key) noexcept nogil
 ctypedef void (*slot_visit)(void* arg, u32 slot) noexcept nogil
+cdef bint command_keys(Command* cmd, Arg* argv, i64 argc, key_visit fn, void* arg) noexcept nogil
 cdef bint command_slots(Command* cmd, Arg* argv, i64 argc, slot_visit fn, void* arg) noexcept nogil
 cdef object row_keynum(dict row, int count_at, int first, int step)
 

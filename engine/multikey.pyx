@@ -92,44 +92,60 @@ cdef void add_part(void* parts, u32 slot) noexcept nogil:
     parts_add(<PartSet*>parts, part_of(slot))
 
 
-cdef bint odd_slots(Command* cmd, Arg* argv, i64 argc, slot_visit fn, void* arg) noexcept nogil:
+cdef bint odd_keys(Command* cmd, Arg* argv, i64 argc, key_visit fn, void* arg) noexcept nogil:
     """Keys that the row's own function finds."""
     cdef i64 few[PLACES]
     cdef i64* places = few
-    cdef i64 n = cmd.get_keys(argv, argc, places, PLACES), i
-    cdef Arg* a
-    if n > PLACES:
-        places = <i64*>malloc(n * sizeof(i64))
+    cdef i64 n = cmd.get_keys(argv, argc, places, PLACES), i, known
+    known = n if n >= 0 else -1 - n
+    if known > PLACES:
+        places = <i64*>malloc(known * sizeof(i64))
         if places == NULL:
             return False
-        cmd.get_keys(argv, argc, places, n)
-    for i in range(n):
-        a = &argv[places[i]]
-        fn(arg, key_slot(a.ptr, a.len))
+        cmd.get_keys(argv, argc, places, known)
+    for i in range(known):
+        fn(arg, &argv[places[i]])
     if places != few:
         free(places)
     return n >= 0
 
 
-cdef bint command_slots(Command* cmd, Arg* argv, i64 argc, slot_visit fn, void* arg) noexcept nogil:
-    """fn for the slot of each key of a command. What is out of range here is the command's to refuse."""
+cdef bint command_keys(Command* cmd, Arg* argv, i64 argc, key_visit fn, void* arg) noexcept nogil:
+    """fn for each key of a command. What is out of range here is the command's to refuse."""
     cdef i64 a, last, n
     cdef u32 special = cmd.special
     if cmd.first:
         last = cmd.last if cmd.last >= 0 else argc + cmd.last
         a = cmd.first
         while a <= last and a < argc:
-            fn(arg, key_slot(argv[a].ptr, argv[a].len))
+            fn(arg, &argv[a])
             a += cmd.step
     if special:
         a = special & 255
         if a < argc and parse_i64(argv[a].ptr, argv[a].len, &n) and n > 0:
             a = (special >> 8) & 255
             while n > 0 and a < argc:
-                fn(arg, key_slot(argv[a].ptr, argv[a].len))
+                fn(arg, &argv[a])
                 a += (special >> 16) & 255
                 n -= 1
-    return cmd.get_keys == NULL or odd_slots(cmd, argv, argc, fn, arg)
+    return cmd.get_keys == NULL or odd_keys(cmd, argv, argc, fn, arg)
+
+
+cdef struct SlotVisit:
+    slot_visit fn
+    void* arg
+
+
+cdef void visit_slot(void* arg, Arg* key) noexcept nogil:
+    (<SlotVisit*>arg).fn((<SlotVisit*>arg).arg, key_slot(key.ptr, key.len))
+
+
+cdef bint command_slots(Command* cmd, Arg* argv, i64 argc, slot_visit fn, void* arg) noexcept nogil:
+    """fn for the slot of each key of a command."""
+    cdef SlotVisit v
+    v.fn = fn
+    v.arg = arg
+    return command_keys(cmd, argv, argc, visit_slot, &v)
 
 
 cdef bint command_parts(PartSet* s, Command* cmd, Arg* argv, i64 argc) noexcept nogil:

@@ -51,6 +51,8 @@ cdef enum:
     EMBSTR_MAX = 44        # longest string value that OBJECT ENCODING calls embstr
     CACHE_LINE = 64
 
+    SLOT_HIDDEN = 1        # slot_flags: what is there is being imported and not counted, walked, picked or expired yet
+
 cdef struct Entry:
     u32 head               # bits 0-3 type, 4-7 encoding, 8-31 LRU clock or LFU counter
     u8 flags
@@ -77,9 +79,12 @@ cdef struct Partition:     # the lock's line is its own
     u32 index
     char pad0[56]
     Arena arena
-    u64* db_keys           # per database
+    u64* db_keys           # per database, without hidden slots
     u64* db_expires
     u64* db_fields         # hashes with fields that expire
+    u64* hidden_keys       # the same three of hidden slots
+    u64* hidden_expires
+    u64* hidden_fields
     Table* free_tables     # tables are only ever reused as tables: workers prefetch through them unlocked
     void* watches          # Watch*: keys that sessions watch (events.pxd)
     void* waits            # WaitTable*: clients that wait for keys (blocking.pxd)
@@ -96,7 +101,9 @@ cdef struct Store:
     u32 nparts
     u32 part_shift
     u32 ndbs
-    u32 pad
+    u32 hidden             # slots that are hidden
+    u8* slot_flags         # by slot, SLOT_…; changed under the slot's lock
+    u64 flushes            # databases emptied so far: who reads a slot over time must know
 
 cdef struct Key:           # a key of the command under way, and where it was found
     const char* ptr
@@ -159,8 +166,11 @@ cdef void table_insert(Key* k, Entry* e) noexcept nogil
 cdef void table_remove(Key* k) noexcept nogil
 cdef void table_expiry_changed(Key* k, bint had, bint has, i64 when_ms) noexcept nogil
 cdef void table_drop(Partition* p, u32 db, Table* t) noexcept nogil
-cdef u64 store_count(u32 db) noexcept nogil
+cdef u64 store_count(u32 db) noexcept nogil            # what clients see: without hidden slots
 cdef u64 store_expires(u32 db) noexcept nogil
+cdef u64 store_count_all(u32 db) noexcept nogil        # with them
+cdef u64 store_expires_all(u32 db) noexcept nogil
+cdef void slot_hide(u32 slot, bint hidden) noexcept nogil      # under the slot's lock
 cdef void lock_all() noexcept nogil
 cdef void unlock_all() noexcept nogil
 cdef Entry* entry_new(Partition* p, const char* key, size_t klen, size_t vlen, u32 type_enc,
@@ -174,6 +184,16 @@ cdef Entry* store_random(u32 db, Key* k, u64 random, bint held) noexcept nogil
 
 cdef inline Partition* part_of(u32 slot) noexcept nogil:
     return &store.parts[slot >> store.part_shift]
+
+
+cdef inline bint slot_hidden(u32 slot) noexcept nogil:
+    """Is the slot's data out of sight? Exact under the slot's lock, a hint without."""
+    return unlikely(store.hidden != 0) and store.slot_flags[slot] & SLOT_HIDDEN
+
+
+cdef inline u64* fields_counter(Partition* p, u32 db, u32 slot) noexcept nogil:
+    """Where hashes of the slot with fields that expire are counted."""
+    return &p.hidden_fields[db] if slot_hidden(slot) else &p.db_fields[db]
 
 
 cdef inline int entry_type(Entry* e) noexcept nogil:

@@ -113,12 +113,12 @@ cdef void entry_set_fields(Key* k, bint any, i64 next_ms) noexcept nogil:
     if any:
         if not e.flags & E_FIELDS:
             e.flags |= E_FIELDS
-            k.part.db_fields[k.db] += 1
+            fields_counter(k.part, k.db, k.slot)[0] += 1
         if next_ms < k.table.next_expire:
             k.table.next_expire = next_ms
     elif e.flags & E_FIELDS:
         e.flags &= <u8>~E_FIELDS
-        k.part.db_fields[k.db] -= 1
+        fields_counter(k.part, k.db, k.slot)[0] -= 1
     if k.cell == NULL:
         table_find(k)
     k.cell[0] = cell_of(e)
@@ -361,13 +361,16 @@ cdef void table_insert(Key* k, Entry* e) noexcept nogil:
         table_split(p, t)
     bucket_put(p, t, table_bucket(t, table_index(t, k.hash)), cell_of(e), hash_tag_byte(k.hash))
     t.count += 1
-    p.db_keys[k.db] += 1
+    if unlikely(slot_hidden(k.slot)):
+        p.hidden_keys[k.db] += 1
+    else:
+        p.db_keys[k.db] += 1
     k.entry = e
     k.cell = NULL
     if e.flags & E_EXPIRE:
         table_expiry_changed(k, False, True, entry_expire(e))
     if unlikely(e.flags & E_FIELDS):
-        p.db_fields[k.db] += 1
+        fields_counter(p, k.db, k.slot)[0] += 1
         t.next_expire = 0
 
 
@@ -416,14 +419,14 @@ cdef void table_remove(Key* k) noexcept nogil:
     elif not b.bits and t.chained:
         bucket_unchain(p, t, table_bucket(t, table_index(t, k.hash)), b)
     t.count -= 1
-    p.db_keys[k.db] -= 1
+    if unlikely(slot_hidden(k.slot)):
+        p.hidden_keys[k.db] -= 1
+    else:
+        p.db_keys[k.db] -= 1
     if unlikely(k.entry.flags & E_FIELDS):
-        p.db_fields[k.db] -= 1
+        fields_counter(p, k.db, k.slot)[0] -= 1
     if had:
-        t.expires -= 1
-        p.db_expires[k.db] -= 1
-        if t.expires == 0 and not p.db_fields[k.db]:
-            t.next_expire = NEVER
+        table_expiry_changed(k, True, False, 0)
     if t.count == 0:
         store.dbs[k.db].slots[k.slot] = NULL
         table_free(p, k.db, t)
@@ -450,16 +453,19 @@ cdef void bucket_unchain(Partition* p, Table* t, Bucket* first, Bucket* empty) n
 cdef void table_expiry_changed(Key* k, bint had, bint has, i64 when_ms) noexcept nogil:
     """Keep counts and the earliest expiry of a slot."""
     cdef Table* t = k.table
+    cdef u64* all_ = k.part.db_expires
+    if unlikely(slot_hidden(k.slot)):
+        all_ = k.part.hidden_expires
     if has:
         if not had:
             t.expires += 1
-            k.part.db_expires[k.db] += 1
+            all_[k.db] += 1
         if when_ms < t.next_expire:
             t.next_expire = when_ms
     elif had:
         t.expires -= 1
-        k.part.db_expires[k.db] -= 1
-        if t.expires == 0 and not k.part.db_fields[k.db]:
+        all_[k.db] -= 1
+        if t.expires == 0 and not k.part.db_fields[k.db] and not k.part.hidden_fields[k.db]:
             t.next_expire = NEVER
 
 
@@ -538,7 +544,7 @@ cdef Entry* store_random(u32 db, Key* k, u64 random, bint held) noexcept nogil:
         slot = i << store.part_shift
         while slot < last:
             t = store.dbs[db].slots[slot]
-            if t != NULL:
+            if t != NULL and not slot_hidden(slot):
                 if target < t.count:
                     break
                 target -= t.count
@@ -581,6 +587,67 @@ cdef Entry* store_random(u32 db, Key* k, u64 random, bint held) noexcept nogil:
 
 
 # ---- partitions
+
+cdef u64 hidden_sum(u32 db, bint expires) noexcept nogil:
+    cdef u64 n = 0
+    cdef u32 i
+    racy_begin()
+    for i in range(store.nparts):
+        n += store.parts[i].hidden_expires[db] if expires else store.parts[i].hidden_keys[db]
+    racy_end()
+    return n
+
+
+cdef u64 store_count_all(u32 db) noexcept nogil:
+    """Keys in a database, those of hidden slots included."""
+    return store_count(db) + hidden_sum(db, False)
+
+
+cdef u64 store_expires_all(u32 db) noexcept nogil:
+    """Keys with an expiry in a database, those of hidden slots included."""
+    return store_expires(db) + hidden_sum(db, True)
+
+
+cdef u64 table_fields(Table* t) noexcept nogil:
+    """Hashes with fields that expire."""
+    cdef u64 n = 0
+    cdef u32 i, bits
+    cdef Bucket* b
+    for i in range(t.nbuckets):
+        b = table_bucket(t, i)
+        while b != NULL:
+            bits = b.bits & bucket_full_bits(b)
+            while bits:
+                n += b.cells[ctz32(bits)] & CELL_FIELDS != 0
+                bits &= bits - 1
+            b = bucket_next(b)
+    return n
+
+
+cdef void slot_hide(u32 slot, bint hidden) noexcept nogil:
+    """Let a slot and what is in it go out of sight of everything but its own commands, or come back. The slot's
+    partition is locked."""
+    cdef Partition* p = part_of(slot)
+    cdef Table* t
+    cdef u32 db
+    cdef u64 sign = <u64>1 if hidden else <u64>-1
+    cdef u64 fields
+    if hidden == (store.slot_flags[slot] & SLOT_HIDDEN != 0):
+        return
+    store.slot_flags[slot] ^= SLOT_HIDDEN
+    atomic_add32(&store.hidden, <u32>sign, RELAXED)
+    for db in range(store.ndbs):
+        t = store.dbs[db].slots[slot]
+        if t == NULL:
+            continue
+        fields = table_fields(t)
+        p.hidden_keys[db] += sign * t.count
+        p.db_keys[db] -= sign * t.count
+        p.hidden_expires[db] += sign * t.expires
+        p.db_expires[db] -= sign * t.expires
+        p.hidden_fields[db] += sign * fields
+        p.db_fields[db] -= sign * fields
+
 
 cdef u64 store_count(u32 db) noexcept nogil:
     """Keys in a database; exact when nothing is written meanwhile."""
@@ -644,6 +711,10 @@ def create(int partitions, int databases) -> None:
         store.parts[i].db_keys = <u64*>calloc((databases + 7) // 8 * 8, 8)
         store.parts[i].db_expires = <u64*>calloc((databases + 7) // 8 * 8, 8)
         store.parts[i].db_fields = <u64*>calloc((databases + 7) // 8 * 8, 8)
+        store.parts[i].hidden_keys = <u64*>calloc(3 * databases, 8)
+        store.parts[i].hidden_expires = store.parts[i].hidden_keys + databases
+        store.parts[i].hidden_fields = store.parts[i].hidden_expires + databases
+    store.slot_flags = <u8*>calloc(SLOTS, 1)
     store.dbs = <Db**>calloc(databases, sizeof(Db*))
     for i in range(<u32>databases):
         store.dbs[i] = <Db*>calloc(1, sizeof(Db))

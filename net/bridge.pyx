@@ -11,6 +11,7 @@ from libc.string cimport memcpy, strlen, strncmp
 from engine.defs cimport *
 from engine.reply cimport *
 from engine.command cimport *
+from engine.hashing cimport SLOTS
 from engine.imports cimport S_IMPORT
 from engine.conf cimport conf
 from engine.lock cimport lock, unlock
@@ -23,7 +24,7 @@ from net.feed cimport feed_monitors
 from net.tracking cimport tracking_begin, tracking_end, tracking_prefix, T_BCAST, T_BROKEN, T_CACHING
 from net.txn cimport Txn, txn_free
 from engine.snapshot cimport hook_dirty
-from engine.blocking cimport Blocked, blocked_claim, WAITING
+from engine.blocking cimport Blocked, blocked_claim, blocked_new, SERVED, WAITING
 from engine.events cimport unwatch_all, Watch
 from cpython.bytes cimport PyBytes_AS_STRING
 from net.uring cimport uring_setup, uring_loop
@@ -31,6 +32,7 @@ from net.epoll cimport epoll_setup, epoll_loop
 
 from engine import command as _command
 from engine import keyspace as _keyspace
+from net import router as _router
 from net import reply as _reply
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -182,7 +184,7 @@ cdef class Client:
         """Forget the transaction, the watched keys and the subscriptions."""
         txn_free(self.c)
         pubsub_leave(self.c)
-        self.c.session.flags &= ~<u32>S_PUBSUB
+        self.c.session.flags &= ~<u32>(S_PUBSUB | S_READONLY | S_ASKING | S_ASKED)
         tracking_end(self.c)
 
     def track(self, u32 bits, u64 redirect, prefixes):
@@ -238,6 +240,8 @@ cdef str flag_text(Conn* c):
         text += "c"
     if c.flags & C_UNIX:
         text += "U"
+    if c.session.flags & S_READONLY:
+        text += "r"
     if c.flags & (C_HELD | C_BLOCKED):
         text += "b"
     if c.flags & C_MULTI:
@@ -297,6 +301,35 @@ cdef void call_python(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc) noe
 
 
 NOTHING = object()     # a handler that has no reply returns this
+
+
+def defer(Client client) -> tuple:
+    """For a handler that returns NOTHING: another thread will `answer`; until then the connection reads no more."""
+    cdef Blocked* b = blocked_new()
+    b.flags = b.n_nodes = b.still = 0
+    b.deadline_us = 0
+    b.mem = NULL
+    b.argv = NULL
+    b.argc = 0
+    b.session = &client.c.session
+    b.session_id = client.c.session.id
+    b.cmd = &commands[client.c.last_cmd]
+    b.worker = client.w.index
+    b.since_us = wall_us()
+    atomic_store32(&b.state, SERVED, RELEASE)      # nobody else may answer it
+    client.c.session.blocked = b
+    return client.w.index, <uintptr_t>client.c, client.c.session.id, client.c.session.resp
+
+
+def answer(tuple deferred, reply) -> None:
+    """The reply of a deferred command, from any thread; once."""
+    cdef uintptr_t conn = deferred[1]
+    cdef u64 id = deferred[2]
+    data = b"".join(_pieces(reply, deferred[3]))
+    if data.startswith(b"-"):
+        text = data[1:len(data) - 2]
+        count_error(<char*><bytes>text, len(text))
+    post(workers[deferred[0]], MSG_SERVED, -1, <Conn*>conn, id, <char*><bytes>data, len(data))
 
 
 cdef bint may_have_secret(Command* cmd) noexcept nogil:
@@ -693,6 +726,8 @@ def totals() -> dict:
 def reset_stats() -> None:
     """CONFIG RESETSTAT: the workers' counters back to zero."""
     _keyspace.reset_stats()
+    if conf.cluster:
+        _router.reset_slot_stats(range(SLOTS))
     cdef u32 i, k, b
     cdef Worker* w
     racy_begin()                       # what a worker counts at this moment may be counted still

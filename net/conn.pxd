@@ -96,6 +96,11 @@ cdef struct CmdStat:
     u64 rejected
     u64 failed
 
+cdef struct SlotStat:          # what a worker did for a slot, CLUSTER SLOT-STATS
+    u64 cycles
+    u64 net_in
+    u64 net_out
+
 cdef struct Message:           # to a worker
     Message* next
     u32 kind
@@ -115,10 +120,11 @@ cdef enum:
     MSG_SERVED = 7             # the connection's waiting command has run elsewhere: data is its reply
     MSG_UNBLOCK = 8            # CLIENT UNBLOCK, claimed; fd: 1 with an error
     MSG_PUBLISH = 9            # data: fd targets (connection, id), then len bytes for each of them
-    MSG_TRACK_KEY = 10         # these and the following: see tracking.pyx
-    MSG_TRACK_BCAST = 11
-    MSG_TRACK_REDIRECTED = 12
-    MSG_TRACK_FLUSH = 13
+    MSG_ROUTES = 10            # the slot map has changed, see reroute.pxd
+    MSG_TRACK_KEY = 11         # these and the following: see tracking.pyx
+    MSG_TRACK_BCAST = 12
+    MSG_TRACK_REDIRECTED = 13
+    MSG_TRACK_FLUSH = 14
 
 cdef struct Parsed:
     u32 argi                   # first argument's place in worker.args
@@ -175,6 +181,7 @@ cdef struct Worker:
     u64 rejected
     u64 qbuf_bytes
     CmdStat stats[COMMANDS_MAX]
+    SlotStat* slot_stats       # by slot; NULL: not wanted so far
     u32* hist[COMMANDS_MAX]    # calls by duration, made on first use
     i32 listeners[32]
     u32 nlisteners

@@ -43,9 +43,10 @@ def _one(address: str, port: int, config: object) -> socket.socket:
     return sock
 
 
-def tcp_listeners(config: object) -> list[socket.socket]:
-    """A socket for each address of `bind`; ListenError where one is refused."""
-    port = config.get_value("port")
+def tcp_listeners(config: object, port: int = -1, kind: str = "tcp") -> list[socket.socket]:
+    """A socket for each address of `bind`; ListenError where one is refused. port: -1: that of the settings."""
+    if port < 0:
+        port = config.get_value("port")
     made: list[socket.socket] = []
     if not port:
         return made
@@ -61,7 +62,7 @@ def tcp_listeners(config: object) -> list[socket.socket]:
                 continue
             for sock in made:
                 sock.close()
-            raise ListenError(f"Failed listening on port {port} (tcp), aborting.") from None
+            raise ListenError(f"Failed listening on port {port} ({kind}), aborting.") from None
     return made
 
 

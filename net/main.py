@@ -192,6 +192,7 @@ def import_commands() -> None:
             importlib.import_module(f"{package_name}.{name}")
     importlib.import_module("net.multi")
     importlib.import_module("net.subscribe")
+    importlib.import_module("net.clusterscan")
 
 
 def create_store() -> None:
@@ -202,6 +203,9 @@ def create_store() -> None:
     partitions = min(1 << (wanted - 1).bit_length(), PARTITIONS_MAX)
     in_cluster = config.get_value("cluster-enabled")
     store.create(partitions, config.get_value("cluster-databases" if in_cluster else "databases"))
+    if in_cluster:
+        from net import router
+        router.begin_cluster()
 
 
 def run_directives() -> None:
@@ -307,9 +311,29 @@ def prepare(server: Server, argv: list[str]) -> None:
     import_commands()
     run_directives()
     set_collation()
+    if config.get_value("cluster-enabled"):
+        prepare_cluster()
     write_pid_file(server, background)
     show_logo(config.get_value("io-engine"))
     server.listeners = listen.open_all(config)
+
+
+def prepare_cluster() -> None:
+    """nodes.conf is read, before there is data."""
+    from net import shutdown
+    from net.cluster import driver
+    try:
+        driver.prepare(config)
+    except driver.ClusterError as error:
+        raise StartError(str(error)) from None
+    shutdown.AT_EXIT.append(driver.driver.end)
+
+
+def begin_cluster() -> None:
+    """The data is loaded: the bus listens."""
+    from net.cluster import driver
+    if driver.driver is not None:
+        driver.driver.begin()
 
 
 def only_at_start(_value: object) -> None:
@@ -456,13 +480,15 @@ def serve(server: Server, argv: list[str]) -> int:
         else:
             load_data()
             start_threads(server)
+        begin_cluster()
     except ConfigFileError as error:
         os.write(2, error.report(version.VALKEY).encode("utf-8", "surrogateescape"))
         return 1
     except Exception as error:
         from net.listen import ListenError
         if isinstance(error, StartError | ListenError):
-            log.warning(str(error))
+            if str(error):
+                log.warning(str(error))
             return 1
         raise
     config.on_change("maxmemory", warn_about_memory)

@@ -11,12 +11,15 @@ from engine.command cimport *
 from engine.conf cimport conf
 from engine.effects cimport call, effect_own, effects_commit
 from engine.events cimport watch_key, watch_failed, unwatch_all, Watch
+from engine.hashing cimport SLOTS
 from engine.keyspace cimport key_init, evict_if_needed
+from engine.lock cimport lock, unlock
 from engine.multikey cimport PartSet, parts_clear, parts_add, parts_lock, parts_unlock
 from engine.reply cimport *
 from engine.snapshot cimport preimage_keys
-from engine.store cimport Key, store
+from engine.store cimport Key, part_of, store
 from net.conn cimport *
+from net.router cimport KeySlots, TURNED_HELD, TURNED_REPLIED, router, slots_init, turned_many
 from net.tracking cimport tracking_read
 from net.txn cimport *
 from net.gate cimport say_misconf
@@ -128,10 +131,44 @@ cdef void exec_misconf(Ctx* x, Conn* c) noexcept nogil:
     say_misconf(x.out, b"EXECABORT Transaction discarded because of: ")
 
 
+cdef bint exec_turned(Ctx* x, Conn* c, KeySlots* slots) noexcept nogil:
+    """Are the transaction's keys not here, or its writes to wait? All locks of its keys are held."""
+    cdef Txn* t = <Txn*>c.txn
+    cdef u32 i
+    if turned_many(x, x.cmd, t, slots):
+        return True
+    for i in range(t.n if router.paused else 0):
+        if t.commands[i].cmd.lock == LOCK_ALL and t.commands[i].cmd.flags & F_WRITE:
+            x.turned = TURNED_HELD         # FLUSHALL and its like write to every slot
+            return True
+    return False
+
+
+cdef void exec_forget(Ctx* x, Conn* c) noexcept nogil:
+    """It is not run: sent elsewhere it ends, while it has to wait it stays."""
+    if x.turned == TURNED_REPLIED:
+        txn_free(c)
+        unwatch_all(x.session, False)
+
+
+cdef bint exec_elsewhere(Ctx* x, Conn* c, KeySlots* slots) noexcept nogil:
+    """Before anything else is said of it: is it for another node? Of cluster mode only."""
+    cdef bint turned
+    if not conf.cluster or slots.slot == SLOTS:
+        return False
+    lock(&part_of(slots.slot).lock)
+    turned = turned_many(x, x.cmd, c.txn, slots)
+    unlock(&part_of(slots.slot).lock)
+    if turned:
+        exec_forget(x, c)
+    return turned
+
+
 cdef void cmd_exec(Ctx* x) noexcept nogil:
     cdef Conn* c = <Conn*>x.session
     cdef Txn* t = <Txn*>c.txn
     cdef PartSet parts
+    cdef KeySlots slots
     cdef Watch* w = <Watch*>x.session.watches
     cdef Arg* argv = x.argv
     cdef i64 argc = x.argc
@@ -139,6 +176,12 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
     cdef bint all_
     if t == NULL:
         reply_error(x.out, b"ERR EXEC without MULTI")
+        return
+    parts_clear(&parts)
+    slots_init(&slots, &parts)
+    all_ = not txn_slots(t, &slots)
+    x.slot = slots.slot
+    if unlikely(conf.routing != 0) and exec_elsewhere(x, c, &slots):
         return
     if t.failed:
         exec_abort(x, c, b"EXECABORT Transaction discarded because of previous errors.")
@@ -150,12 +193,14 @@ cdef void cmd_exec(Ctx* x) noexcept nogil:
         exec_abort(x, c, b"EXECABORT Transaction discarded because of: OOM command not allowed when "
                    b"used memory > 'maxmemory'.")
         return
-    parts_clear(&parts)
-    all_ = not txn_parts(t, &parts)
     while w != NULL:
         parts_add(&parts, w.part)
         w = w.session_next
     lock_some(&parts, all_)
+    if unlikely(conf.routing != 0) and exec_turned(x, c, &slots):
+        parts_unlock(&parts)
+        exec_forget(x, c)
+        return
     if watch_failed(x.session, x.now_ms):
         parts_unlock(&parts)
         txn_free(c)

@@ -337,20 +337,10 @@ _ACCEPTED_GROUPS = {
         "repl-disable-tcp-nodelay repl-mptcp repl-diskless-sync repl-diskless-sync-delay "
         "repl-diskless-sync-max-replicas repl-diskless-load repl-timeout repl-ping-replica-period "
         "repl-backlog-size repl-backlog-ttl dual-channel-replication-enabled "
-        "min-replicas-to-write min-replicas-max-lag propagation-error-behavior bind-source-addr",
-    "cluster mode is not built yet":
-        "cluster-enabled cluster-databases cluster-port cluster-config-file "
-        "cluster-config-save-behavior cluster-node-timeout cluster-ping-interval "
-        "cluster-require-full-coverage cluster-replica-no-failover cluster-replica-validity-factor "
-        "cluster-migration-barrier cluster-allow-replica-migration cluster-allow-reads-when-down "
-        "cluster-allow-pubsubshard-when-down cluster-slot-stats-enabled cluster-announce-ip "
-        "cluster-announce-port cluster-announce-tls-port cluster-announce-bus-port "
-        "cluster-announce-client-ipv4 cluster-announce-client-ipv6 cluster-announce-client-port "
-        "cluster-announce-client-tls-port cluster-announce-hostname "
-        "cluster-announce-human-nodename cluster-preferred-endpoint-type "
-        "cluster-message-gossip-perc cluster-blacklist-ttl cluster-link-sendbuf-limit "
-        "cluster-manual-failover-timeout cluster-slot-migration-log-max-len "
-        "slot-migration-max-failover-repl-bytes availability-zone",
+        "min-replicas-to-write min-replicas-max-lag propagation-error-behavior",
+    "cluster mode: replicas and slot migration are not built yet":
+        "cluster-replica-validity-factor cluster-migration-barrier cluster-allow-replica-migration "
+        "cluster-slot-migration-log-max-len slot-migration-max-failover-repl-bytes",
     "scripts are not built yet": "lua-enable-insecure-api busy-reply-threshold",
     "ACL users are not built yet": "aclfile acllog-max-len acl-pubsub-default",
 }

@@ -1,16 +1,20 @@
 # slotring: data plane
 """SUBSCRIBE and its family, PUBLISH, SPUBLISH, PUBSUB."""
 from libc.stdlib cimport malloc, free, abort
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy, memset, strlen
 from engine.defs cimport *
 from engine.command cimport Ctx, Arg, Command, Session, register, S_PUBSUB
+from engine.conf cimport conf
 from engine.glob cimport glob_match
 from engine.lock cimport lock, unlock
 from engine.reply cimport *
 from net.conn cimport *
 from net.pubsub cimport *
+from net.router cimport count_slot_out, request_bytes
 from net.worker cimport workers
 
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd_write(int, u64)
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
@@ -100,12 +104,101 @@ cdef void cmd_sunsubscribe(Ctx* x) noexcept nogil:
     remove(x, PS_SHARD)
 
 
+cdef u64 smessage_bytes(Arg* argv) noexcept nogil:
+    """What each subscriber is sent of SPUBLISH channel text: the command's words, with another name."""
+    return request_bytes(argv, 3) - argv[0].len + 8
+
+
+cdef void publish(Ctx* x, u32 kind) noexcept nogil:
+    cdef i64 receivers = pubsub_publish(x, kind, x.argv[1].ptr, x.argv[1].len, x.argv[2].ptr, x.argv[2].len)
+    reply_int(x.out, receivers)
+    if unlikely(conf.slot_stats != 0) and kind == PS_SHARD:
+        count_slot_out(workers[(<Conn*>x.session).worker], x.slot, <u64>receivers * smessage_bytes(x.argv))
+    if posts.fd >= 0:
+        post(kind, &x.argv[1], &x.argv[2])
+
+
 cdef void cmd_publish(Ctx* x) noexcept nogil:
-    reply_int(x.out, pubsub_publish(x, PS_CHANNEL, x.argv[1].ptr, x.argv[1].len, x.argv[2].ptr, x.argv[2].len))
+    publish(x, PS_CHANNEL)
 
 
 cdef void cmd_spublish(Ctx* x) noexcept nogil:
-    reply_int(x.out, pubsub_publish(x, PS_SHARD, x.argv[1].ptr, x.argv[1].len, x.argv[2].ptr, x.argv[2].len))
+    publish(x, PS_SHARD)
+
+
+# ---- cluster mode: other nodes' subscribers hear it too
+
+cdef struct Post:              # a message on its way to the bus's thread; channel and text follow
+    Post* next
+    u32 kind
+    size_t channel_len
+    size_t text_len
+
+cdef struct Posts:
+    u32 lock
+    int fd                     # an eventfd that wakes the bus's thread; -1: there is no cluster
+    Post* first
+    Post* last
+
+cdef Posts posts
+posts.fd = -1
+
+
+cdef void post(u32 kind, Arg* channel, Arg* text) noexcept nogil:
+    cdef Post* p = <Post*>malloc(sizeof(Post) + channel.len + text.len)
+    cdef bint empty
+    if p == NULL:
+        abort()
+    p.next = NULL
+    p.kind, p.channel_len, p.text_len = kind, channel.len, text.len
+    memcpy(<char*>(p + 1), channel.ptr, channel.len)
+    memcpy(<char*>(p + 1) + channel.len, text.ptr, text.len)
+    lock(&posts.lock)
+    empty = posts.first == NULL
+    if empty:
+        posts.first = p
+    else:
+        posts.last.next = p
+    posts.last = p
+    unlock(&posts.lock)
+    if empty:
+        eventfd_write(posts.fd, 1)
+
+
+def take_posts() -> list:
+    """What clients have published since the last call: (channel, message, sharded) each, in order."""
+    cdef Post* p
+    cdef Post* next_
+    cdef list taken = []
+    lock(&posts.lock)
+    p = posts.first
+    posts.first = posts.last = NULL
+    unlock(&posts.lock)
+    while p != NULL:
+        next_ = p.next
+        taken.append(((<char*>(p + 1))[:p.channel_len], (<char*>(p + 1))[p.channel_len:p.channel_len + p.text_len],
+                      p.kind == PS_SHARD))
+        free(p)
+        p = next_
+    return taken
+
+
+def set_posts_fd(int fd) -> None:
+    """From now on what is published is kept for take_posts, and this eventfd is written to; -1: no longer."""
+    posts.fd = fd
+
+
+def deliver(bytes channel, bytes message, bint sharded) -> int:
+    """A message that was published on another node goes to this one's subscribers; how many get it."""
+    cdef Ctx x
+    cdef const char* name = channel
+    cdef const char* text = message
+    cdef size_t name_len = len(channel), text_len = len(message)
+    cdef i64 n
+    memset(&x, 0, sizeof(Ctx))
+    with nogil:
+        n = pubsub_publish(&x, PS_SHARD if sharded else PS_CHANNEL, name, name_len, text, text_len)
+    return n
 
 
 # ---- PUBSUB

@@ -1,8 +1,8 @@
 # What a connection keeps between MULTI and EXEC: its commands, with copies of their arguments.
 from engine.defs cimport *
 from engine.command cimport Arg, Command
-from engine.multikey cimport PartSet
 from net.conn cimport Conn
+from net.router cimport KeySlots
 
 cdef struct Queued:
     Command* cmd
@@ -21,7 +21,7 @@ cdef struct Txn:
 cdef void txn_begin(Conn* c) noexcept nogil
 cdef void txn_queue(Conn* c, Command* cmd, Arg* argv, i64 argc) noexcept nogil
 cdef void txn_free(Conn* c) noexcept nogil
-cdef bint txn_parts(Txn* t, PartSet* s) noexcept nogil     # False: everything must be locked
+cdef bint txn_slots(Txn* t, KeySlots* s) noexcept nogil    # False: everything must be locked
 
 
 cdef inline void txn_fail(Conn* c) noexcept nogil:

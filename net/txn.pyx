@@ -4,8 +4,9 @@ from libc.stdlib cimport malloc, calloc, realloc, free, abort
 from libc.string cimport memcpy
 from engine.defs cimport *
 from engine.command cimport LOCK_ALL, LOCK_SELF
-from engine.multikey cimport command_parts
+from engine.multikey cimport command_slots
 from net.conn cimport C_MULTI
+from net.router cimport slots_add
 
 
 cdef void txn_begin(Conn* c) noexcept nogil:
@@ -66,14 +67,15 @@ cdef void txn_free(Conn* c) noexcept nogil:
     free(t)
 
 
-cdef bint txn_parts(Txn* t, PartSet* s) noexcept nogil:
-    """Add the partitions of all keys; False: a command needs every partition."""
+cdef bint txn_slots(Txn* t, KeySlots* s) noexcept nogil:
+    """Add the slots of all keys; False: a command needs every partition."""
     cdef u32 i
     cdef Queued* q
+    cdef bint known = True
     for i in range(t.n):
         q = &t.commands[i]
         if q.cmd.lock == LOCK_ALL or q.cmd.lock == LOCK_SELF:
-            return False
-        if not command_parts(s, q.cmd, q.argv, q.argc):
-            return False
-    return True
+            known = False
+        if not command_slots(q.cmd, q.argv, q.argc, slots_add, s):
+            known = False
+    return known

@@ -7,6 +7,7 @@ from net.conn cimport Worker, Conn, Message
 
 cdef void conn_blocked(Worker* w, Conn* c) noexcept nogil        # a command has just called block_on
 cdef bint conn_unwait(Worker* w, Conn* c) noexcept nogil         # the connection ends: True if nothing waits any more
+cdef void conn_goes_on(Worker* w, Conn* c) noexcept nogil         # its command is answered and unlinked
 cdef void serve_ready(Worker* w) noexcept nogil                  # after a command: run who waits for what it made ready
 cdef void deadlines(Worker* w) noexcept nogil
 cdef void on_served(Worker* w, Message* m) noexcept nogil

@@ -5,10 +5,12 @@ from libc.string cimport memcpy
 from engine.defs cimport *
 from engine.blocking cimport *
 from engine.command cimport *
+from engine.conf cimport conf
 from engine.keyspace cimport key_init
 from engine.reply cimport *
 from net.conn cimport *
 from net.pubsub cimport pushes_flush
+from net.router cimport TURNED_HELD, count_slot
 from net.worker cimport workers, flush_later, note_duration, post, run_locked
 
 
@@ -148,6 +150,9 @@ cdef bint serve_one(Worker* w, Blocked* b) noexcept nogil:
         key_init(x, &x.key, &x.argv[b.cmd.first])
     run_locked(x, b.cmd)
     x.rerun = NULL
+    if x.turned == TURNED_HELD:            # its slot's pause ends with another look
+        b.still = 1
+    x.turned = 0
     if b.still:
         out_free(&out)
         return False
@@ -157,6 +162,8 @@ cdef bint serve_one(Worker* w, Blocked* b) noexcept nogil:
     if out.errors:
         w.stats[b.cmd.id].failed += 1
     note_duration(w, <Conn*>b.session, b.cmd, b.argv, b.argc, clock, out_pending(&out))
+    if unlikely(conf.slot_stats != 0):
+        count_slot(w, x, clock, out_pending(&out))
     blocked_unlink(b)
     hand_over(w, b, &out)
     pushes_flush(w)

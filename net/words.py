@@ -19,6 +19,9 @@ RENAMED = {
     "lazyfree-lazy-user-flush": "lazyfree_user_flush",
     "rdbcompression": "rdb_compression",
     "tracking-table-max-keys": "tracking_max_keys",
+    "cluster-slot-stats-enabled": "slot_stats",
+    "cluster-allow-reads-when-down": "cluster_reads_down",
+    "cluster-allow-pubsubshard-when-down": "cluster_pubsub_down",
 }
 # N_* of engine/events.pxd by the letters of notify-keyspace-events; A is all kinds but m and n.
 EVENT_BITS = {"K": 1, "E": 2, "g": 4, "$": 8, "l": 16, "s": 32, "h": 64, "z": 128, "x": 256, "e": 512, "t": 1024,

@@ -7,14 +7,14 @@ A batch of up to BATCH_MAX commands is parsed, then hashed and prefetched in sta
 from libc.stdlib cimport malloc, calloc, realloc, free, abort
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from engine.defs cimport *
-from engine.lock cimport lock, unlock, try_lock
+from engine.lock cimport lock, unlock
 from engine.reply cimport *
 from engine.command cimport *
-from engine.racy cimport racy_begin, racy_end
 from engine.sanitizer cimport ASAN_ON
 from engine.store cimport *
 from engine.keyspace cimport key_init, evict_if_needed
-from engine.multikey cimport PartSet, parts_clear, parts_lock, parts_unlock, command_parts
+from engine.hashing cimport SLOTS
+from engine.multikey cimport PartSet, command_slots, parts_clear, parts_lock, parts_unlock
 from engine.blocking cimport Blocked
 from engine.events cimport unwatch_all
 from engine.conf cimport conf
@@ -22,12 +22,16 @@ from engine.effects cimport call
 from engine.snapshot cimport preimage_keys, preimage_slot
 from net.conn cimport *
 from net.durable cimport durable_hold, durable_release
+from net.lookahead cimport prefetch_batch
 from net.gate cimport loading, must_wait, say_misconf, subscriber_may, unknown_command
 from net.txn cimport txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
 from net.pubsub cimport pubsub_leave, pushes_flush, on_published
 from net.tracking cimport tracking_broadcast, tracking_command, tracking_end, tracking_read, on_tracking
+from net.reroute cimport on_routes
 from net.resp cimport parse, parser_free, parser_wants
+from net.router cimport (KeySlots, TURNED_HELD, count_slot, is_plain, router, slots_add, slots_init, turned_away,
+                         turned_early, turned_many)
 
 cdef extern from "<unistd.h>" nogil:
     int close(int)
@@ -439,6 +443,8 @@ cdef void worker_inbox(Worker* w) noexcept nogil:
             on_unblock(w, m)
         elif m.kind == MSG_PUBLISH:
             on_published(w, m, NULL)
+        elif m.kind == MSG_ROUTES:
+            on_routes(w, m)
         elif m.kind >= MSG_TRACK_KEY:
             on_tracking(w, m)
         elif m.conn.session.id == m.conn_id and not m.conn.flags & C_CLOSING:
@@ -491,34 +497,49 @@ cdef void worker_tick(Worker* w) noexcept nogil:
 
 # ---- execution
 
-cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil:
-    """Run a row's function with the locks that the row asks for."""
+cdef void run_keys(Ctx* c, Command* cmd) noexcept nogil:
+    """A row that locks all its keys' partitions."""
     cdef PartSet parts
-    if cmd.lock == LOCK_KEY:
-        lock(&c.key.part.lock)
-        if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
-            preimage_slot(c.key.slot)
-        call(c, cmd)
-        unlock(&c.key.part.lock)
-    elif cmd.lock == LOCK_KEYS:
-        parts_clear(&parts)
-        if not command_parts(&parts, cmd, c.argv, c.argc):
-            lock_all()
-            if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
-                preimage_keys(cmd, c.argv, c.argc)
-            call(c, cmd)
-            unlock_all()
-            return
+    cdef KeySlots slots
+    cdef bint known
+    parts_clear(&parts)
+    slots_init(&slots, &parts)
+    known = command_slots(cmd, c.argv, c.argc, slots_add, &slots)
+    c.slot = slots.slot
+    if likely(known):
         parts_lock(&parts)
+    else:
+        lock_all()
+    if likely(conf.routing == 0) or not turned_many(c, cmd, NULL, &slots):
         if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
             preimage_keys(cmd, c.argv, c.argc)
         call(c, cmd)
+    if likely(known):
         parts_unlock(&parts)
+    else:
+        unlock_all()
+
+
+cdef void run_locked(Ctx* c, Command* cmd) noexcept nogil:
+    """Run a row's function with the locks that the row asks for, unless its keys are not for here (c.turned)."""
+    if cmd.lock == LOCK_KEY:
+        lock(&c.key.part.lock)
+        c.slot = c.key.slot
+        if likely(conf.routing == 0) or is_plain(c.slot) or not turned_away(c, cmd, NULL, c.slot):
+            if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
+                preimage_slot(c.slot)
+            call(c, cmd)
+        unlock(&c.key.part.lock)
+    elif cmd.lock == LOCK_KEYS:
+        run_keys(c, cmd)
     elif cmd.lock == LOCK_ALL:
         lock_all()
-        call(c, cmd)
+        if unlikely(router.paused != 0) and cmd.flags & F_WRITE:
+            c.turned = TURNED_HELD         # it writes to every slot
+        else:
+            call(c, cmd)
         unlock_all()
-    else:
+    elif likely(conf.routing == 0) or not has_keys(cmd) or not turned_early(c, cmd):
         call(c, cmd)
 
 
@@ -551,33 +572,77 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     return True
 
 
+cdef bint is_elsewhere(Worker* w, Command* cmd) noexcept nogil:
+    """A command that may not run here: has it to go elsewhere anyway? That is what it is told then."""
+    cdef bint away = conf.cluster and has_keys(cmd) and turned_early(&w.ctx, cmd) and w.ctx.turned != TURNED_HELD
+    w.ctx.turned = 0
+    return away
+
+
 cdef bint barred(Worker* w, Command* cmd) noexcept nogil:
     """What memory or the disk does not allow: True, and the reply is written."""
     if (conf.refuse_writes | conf.aof_errno) and (
             cmd.flags & F_WRITE or (cmd.name_len == 4 and not memcmp(cmd.name, b"ping", 4))):
-        say_misconf(w.ctx.out, b"")
+        if not is_elsewhere(w, cmd):
+            say_misconf(w.ctx.out, b"")
     elif conf.maxmemory and evict_if_needed(&w.ctx) < 0 and cmd.flags & F_DENYOOM:
-        reply_error(w.ctx.out, b"OOM command not allowed when used memory > 'maxmemory'.")
+        if not is_elsewhere(w, cmd):
+            reply_error(w.ctx.out, b"OOM command not allowed when used memory > 'maxmemory'.")
     else:
         return False
     w.stats[cmd.id].rejected += 1
     return True
 
 
+cdef inline bint has_keys(Command* cmd) noexcept nogil:
+    return cmd.first or cmd.special or cmd.get_keys != NULL
+
+
+cdef void turned(Worker* w, Conn* c, Parsed* b) noexcept nogil:
+    """A command did not run because of its slot: it was answered, or it is tried again when the slot's pause ends."""
+    if w.ctx.turned == TURNED_HELD:
+        c.flags |= C_HELD
+        c.commands -= 1
+        w.commands -= 1
+        if w.ctx.out == &w.trash and not c.flags & C_REPLY_OFF:
+            c.flags |= C_REPLY_SKIP
+        if c.session.flags & S_ASKED and not c.flags & C_MULTI:
+            c.session.flags |= S_ASKING
+    else:
+        w.stats[b.cmd.id].rejected += 1
+    w.ctx.turned = 0
+    if w.push_conn != NULL:
+        pushes_flush(w)
+    if w.ctx.out == &w.trash:
+        out_free(&w.trash)
+
+
 cdef void queue_command(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     """A command between MULTI and EXEC."""
     cdef Ctx* x = &w.ctx
+    x.slot = SLOTS
+    if unlikely(conf.cluster != 0) and has_keys(b.cmd) and turned_early(x, b.cmd) and x.turned != TURNED_HELD:
+        turned(w, c, b)
+        txn_fail(c)
+        return
+    x.turned = 0                           # EXEC waits, not what is queued for it
     if (conf.maxmemory | conf.refuse_writes | conf.aof_errno) and barred(w, b.cmd):
         txn_fail(c)
         return
     txn_queue(c, b.cmd, &w.args[b.argi], b.argc)
+    if unlikely(conf.slot_stats != 0):
+        count_slot(w, x, 0, 0)
     out_write(x.out, b"+QUEUED\r\n", 9)
 
 
 cdef bint runs_now(Worker* w, Conn* c, Parsed* b) noexcept nogil:
-    """A command of a connection in MULTI, with subscriptions or tracking: False if it was queued or refused."""
+    """A command of a connection in MULTI, with subscriptions or tracking, or after ASKING: False if it was queued or
+    refused."""
     cdef char text[192]
     cdef Command* cmd = b.cmd
+    if c.session.flags & (S_ASKING | S_ASKED) and not c.flags & C_MULTI:
+        c.session.flags = (c.session.flags & ~<u32>(S_ASKING | S_ASKED)) | (
+            S_ASKED if c.session.flags & S_ASKING else 0)
     if cmd.flags & F_CONTAINER:            # its function says that the subcommand is unknown
         txn_fail(c)
         return True
@@ -666,7 +731,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     x.cmd = cmd
     x.db = c.session.db
     x.resp = c.session.resp
-    if unlikely(c.flags & C_MULTI or c.session.flags & (S_PUBSUB | S_TRACKING)) and not runs_now(w, c, b):
+    if unlikely(c.flags & C_MULTI or c.session.flags & (S_PUBSUB | S_TRACKING | S_ASKING | S_ASKED)) and \
+            not runs_now(w, c, b):
         clock[0] = rdtsc()
         return
     if unlikely(conf.maxmemory | conf.refuse_writes | conf.aof_errno) and barred(w, cmd):
@@ -680,17 +746,24 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         if likely(b.keyed):
             x.key = b.key
             x.key.db = x.db
+            x.slot = x.key.slot
             lock(&x.key.part.lock)
-            if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
-                preimage_slot(x.key.slot)
-            call(x, cmd)
-            unlock(&x.key.part.lock)
-        elif cmd.lock == LOCK_NONE:
-            call(x, cmd)
+            if unlikely(conf.routing != 0) and unlikely(not is_plain(x.slot)) and turned_away(x, cmd, NULL, x.slot):
+                unlock(&x.key.part.lock)
+            else:
+                if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
+                    preimage_slot(x.slot)
+                call(x, cmd)
+                unlock(&x.key.part.lock)
         else:
-            if cmd.first:
+            x.slot = SLOTS
+            if cmd.first and b.argc > cmd.first:
                 key_init(x, &x.key, &x.argv[cmd.first])
             run_locked(x, cmd)
+        if unlikely(x.turned != 0):
+            turned(w, c, b)
+            clock[0] = rdtsc()
+            return
         if unlikely(conf.monitors):
             show_monitors(w, c, cmd)
         if unlikely(c.session.blocked != NULL):
@@ -699,7 +772,14 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             clock[0] = rdtsc()
             return
     else:
+        x.slot = SLOTS
+        if unlikely(conf.routing != 0) and has_keys(cmd) and turned_early(x, cmd):
+            turned(w, c, b)
+            clock[0] = rdtsc()
+            return
         hook_python(w, c, cmd, x.argv, x.argc)
+        if unlikely(c.session.blocked != NULL):
+            conn_blocked(w, c)             # its answer comes from another thread
         if unlikely(cmd.flags & F_CONTAINER and b.argc > 1):
             clock[0] = rdtsc()             # its subcommand does not exist: nothing was called
             return
@@ -711,6 +791,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     if unlikely(x.out.errors != errors):
         note_failure(w, c, b)
     note_duration(w, c, cmd, x.argv, x.argc, now - clock[0], out_pending(x.out) - before)
+    if unlikely(conf.slot_stats != 0):
+        count_slot(w, x, now - clock[0], out_pending(x.out) - before)
     clock[0] = now
     if unlikely(w.push_conn != NULL):
         pushes_flush(w)
@@ -739,101 +821,6 @@ cdef void prepare(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     w.ctx.db = c.session.db
     key_init(&w.ctx, &b.key, &a[cmd.first])
     prefetch(&store.dbs[c.session.db].slots[b.key.slot])
-
-
-cdef void prefetch_chained(Key* key) noexcept nogil:
-    """The key may be in a chained bucket, which is only followed under the lock, if that is free."""
-    cdef Key k = key[0]
-    cdef Table* t
-    cdef Bucket* b
-    cdef u32 i
-    cdef char* e
-    if not try_lock(&k.part.lock):
-        return
-    t = store.dbs[k.db].slots[k.slot]
-    if t != NULL:
-        b = table_bucket(t, table_index(t, k.hash))
-        while b.bits & BUCKET_CHAINED:
-            b = <Bucket*>b.cells[6]
-            for i in range(7):
-                if b.tags[i] == hash_tag_byte(k.hash) and b.bits >> i & 1:
-                    e = <char*>(b.cells[i] & ~<u64>CELL_TAG)
-                    prefetch(e)
-                    prefetch(e + 64)
-    unlock(&k.part.lock)
-
-
-cdef void prefetch_value(Key* k, Bucket* b, u32 place) noexcept nogil:
-    """The value behind an entry: the entry is only read under the lock, if that is free."""
-    cdef Table* t
-    cdef Entry* e
-    cdef char* value
-    if not try_lock(&k.part.lock):
-        return
-    t = store.dbs[k.db].slots[k.slot]
-    if t != NULL and t == k.table and t.nbuckets <= SEGMENT_BUCKETS and \
-            b == <Bucket*>t.mem + table_index(t, k.hash) and b.bits >> place & 1 and \
-            not (place == 6 and b.bits & BUCKET_CHAINED):
-        e = cell_entry(b.cells[place])
-        if entry_type(e) != TYPE_STRING:
-            value = <char*>value_ptr(e)[0]
-            prefetch(value)
-            prefetch(value + 64)
-    unlock(&k.part.lock)
-
-
-cdef void prefetch_batch(Worker* w, u32 n) noexcept nogil:
-    """Slot, bucket and entry of each command, a stage at a time. What is read here is read without a lock and
-    only used as an address to prefetch (tables are never reused as anything else, segments never unmapped)."""
-    cdef u32 i, hits
-    cdef Table* t
-    cdef Bucket* b
-    cdef Bucket* found[BATCH_MAX]
-    cdef u64 word
-    cdef void* mem
-    cdef u32 chained[BATCH_MAX]
-    cdef u32 valued[BATCH_MAX]
-    cdef u32 n_chained = 0, n_valued = 0
-    racy_begin()
-    for i in range(n):
-        if w.batch[i].keyed:
-            t = store.dbs[w.batch[i].key.db].slots[w.batch[i].key.slot]
-            w.batch[i].key.table = t
-            prefetch(t)
-    for i in range(n):
-        found[i] = NULL
-        t = w.batch[i].key.table
-        if not w.batch[i].keyed or t == NULL or t.nbuckets > SEGMENT_BUCKETS:
-            continue
-        mem = t.mem
-        b = <Bucket*>mem + table_index(t, w.batch[i].key.hash)
-        if mem == NULL or (<uintptr_t>b ^ <uintptr_t>mem) >> 22:
-            continue
-        found[i] = b
-        prefetch(b)
-    for i in range(n):
-        b = found[i]
-        if b == NULL:
-            continue
-        for hits in range(7):
-            if b.tags[hits] == hash_tag_byte(w.batch[i].key.hash) and b.bits >> hits & 1:
-                word = b.cells[hits] & ~<u64>CELL_TAG
-                prefetch(<void*>word)
-                prefetch(<char*>word + 64)
-                if w.batch[i].cmd.flags & F_VALUE:
-                    valued[n_valued] = i << 3 | hits
-                    n_valued += 1
-                break
-        else:
-            if b.bits & BUCKET_CHAINED:
-                prefetch(<void*>b.cells[6])
-                chained[n_chained] = i
-                n_chained += 1
-    racy_end()
-    for i in range(n_chained):
-        prefetch_chained(&w.batch[chained[i]].key)
-    for i in range(n_valued):
-        prefetch_value(&w.batch[valued[i] >> 3].key, found[valued[i] >> 3], valued[i] & 7)
 
 
 cdef void protocol_error(Worker* w, Conn* c, char* base) noexcept nogil:
@@ -885,7 +872,10 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
                 parser_free(&c.parser)
                 return marks[i]
             execute(w, c, &w.batch[i], &clock)
-            if c.flags & (C_NO_MORE | C_CLOSING):
+            if unlikely(c.flags & (C_NO_MORE | C_CLOSING | C_HELD)):
+                if c.flags & C_HELD:           # its slot is paused: it is parsed again afterwards
+                    parser_free(&c.parser)
+                    return marks[i]
                 break
             if unlikely(c.flags & C_BLOCKED):      # what follows is parsed again when it is answered
                 if i + 1 < k:

@@ -279,9 +279,9 @@ cdef bint save_dbs(RdbFile* f, RdbOut* o, bint slots, i64 delay_us) noexcept nog
     cdef u64 n
     cdef i64 now_ms = wall_us() // 1000
     for db in range(store.ndbs):
-        if store_count(db) == 0:
+        if store_count_all(db) == 0:
             continue
-        save_db_head(o, db, store_count(db), store_expires(db))
+        save_db_head(o, db, store_count_all(db), store_expires_all(db))
         for slot in range(SLOTS):
             t = store.dbs[db].slots[slot]
             if t == NULL:

@@ -344,10 +344,10 @@ cdef void fix_moment() noexcept nogil:
     """Everything is held."""
     cdef u32 db
     for db in range(store.ndbs):
-        if store_count(db):
+        if store_count_all(db):
             if not s.commands:
-                save_db_head(&s.piece.out, db, store_count(db), store_expires(db))
-            atomic_add64(&s.keys_total, store_count(db), RELAXED)
+                save_db_head(&s.piece.out, db, store_count_all(db), store_expires_all(db))
+            atomic_add64(&s.keys_total, store_count_all(db), RELAXED)
     conf.snapshot = 1
 
 

@@ -38,30 +38,35 @@ cdef bint any_version = False      # rdb-version-check relaxed
 cdef bint any_checksum = False     # DEBUG SET-SKIP-CHECKSUM-VALIDATION
 
 
-cdef void cmd_dump(Ctx* c) noexcept nogil:
-    cdef Entry* e = lookup_read(c, &c.key)
-    cdef RdbOut o
+cdef void dump_entry(RdbOut* o, Entry* e) noexcept nogil:
+    """The payload of a value; o is to be freed."""
     cdef char tmp[24]
     cdef const char* s
     cdef size_t n
     cdef u64 crc
-    if e == NULL:
-        reply_null(c.out, c.resp)
-        return
     o.p = NULL
     o.len = o.cap = 0
     o.compress = conf.rdb_compression
     if entry_type(e) == TYPE_STRING:
         n = string_text(e, tmp, &s)
-        rdb_out_byte(&o, RDB_TYPE_STRING)
-        rdb_out_string(&o, s, n)
+        rdb_out_byte(o, RDB_TYPE_STRING)
+        rdb_out_string(o, s, n)
     else:
-        rdb_out_byte(&o, <u8>type_ops[entry_type(e)].rdb_type(e))
-        type_ops[entry_type(e)].save(&o, e)
-    rdb_out_byte(&o, RDB_VERSION & 255)
-    rdb_out_byte(&o, RDB_VERSION >> 8)
+        rdb_out_byte(o, <u8>type_ops[entry_type(e)].rdb_type(e))
+        type_ops[entry_type(e)].save(o, e)
+    rdb_out_byte(o, RDB_VERSION & 255)
+    rdb_out_byte(o, RDB_VERSION >> 8)
     crc = crc64(0, o.p, o.len)
-    rdb_out_bytes(&o, &crc, 8)
+    rdb_out_bytes(o, &crc, 8)
+
+
+cdef void cmd_dump(Ctx* c) noexcept nogil:
+    cdef Entry* e = lookup_read(c, &c.key)
+    cdef RdbOut o
+    if e == NULL:
+        reply_null(c.out, c.resp)
+        return
+    dump_entry(&o, e)
     reply_bulk(c.out, o.p, o.len)
     rdb_out_free(&o)
 

@@ -16,8 +16,29 @@ cdef struct ScanArgs:
     const char* pattern            # NULL: all
     size_t pattern_len
     int type_                      # of SCAN: keys of that type, -1: any
+    i64 slot                       # of CLUSTERSCAN; -1: any
     bint bare                      # NOVALUES, NOSCORES
 
+cdef enum:
+    SCAN_KEYS = -1                 # what scan_args is about if not the type of a value
+    SCAN_CLUSTER = -2
+    SCAN_DUE = 64                  # expired entries deleted under one hold of a lock
+
+cdef struct Gather:                # the names that match, as replies
+    OutBuf out
+    const char* pattern            # NULL: all
+    size_t pattern_len
+    i64 now_ms
+    i64 seen                       # entries looked at
+    i64 found
+    i64 type_                      # -1: any
+    bint held                      # the partitions are locked already
+    u32 due                        # expired entries that were met: SCAN deletes them
+    Entry* dead[SCAN_DUE]
+
+cdef void gather_init(Gather* g, Ctx* c, const char* pattern, size_t pattern_len) noexcept nogil
+# the buckets from a position of a slot on, before slot `last`, until `count` entries were seen; returns the next cursor
+cdef u64 scan_walk(Ctx* c, u32 slot, u64 position, u32 last, i64 count, Gather* g) noexcept nogil
 cdef bint parse_cursor(Arg* a, u64* cursor) noexcept nogil
 cdef bint scan_args(Ctx* c, i64 at, int of, ScanArgs* s) noexcept nogil
 

@@ -20,7 +20,6 @@ from engine.snapshot cimport preimage_all, hook_emptied
 
 cdef enum:
     SCAN_COUNT = 10            # elements a call of SCAN looks at, unless told
-    SCAN_DUE = 64              # expired keys of one bucket that SCAN deletes
     SCAN_HOLD = 64             # buckets visited under one hold of a partition's lock
     KEYS_HOLD = 1024           # the same for KEYS, which lets go only between two slots
     LAZY_HOLD = 64             # buckets emptied under one hold by lazy_free
@@ -334,6 +333,9 @@ cdef void cmd_swapdb(Ctx* c) noexcept nogil:
     if not (0 <= a < store.ndbs and 0 <= b < store.ndbs):
         reply_error(c.out, b"ERR DB index is out of range")
         return
+    if conf.cluster:
+        reply_error(c.out, b"ERR SWAPDB is not allowed in cluster mode")
+        return
     preimage_all()
     watch_hit_db(<u32>a, b, c.now_ms)
     watch_hit_db(<u32>b, a, c.now_ms)
@@ -373,11 +375,12 @@ cdef u64 lazy_freed = 0        # keys freed, ever
 cdef u64 flush_db(u32 db, bint later) noexcept nogil:
     """Empty a database while all partitions are held; returns how many keys it had."""
     global lazy_jobs
-    cdef u64 had = store_count(db)
+    cdef u64 had = store_count_all(db)
     cdef u32 slot, n = 0, i
     cdef Table* t
     cdef Table** tables = store.dbs[db].slots
     cdef Job* job = NULL
+    atomic_add64(&store.flushes, 1, RELAXED)
     if had == 0:
         return 0
     watch_hit_db(db, -1, 0)
@@ -400,6 +403,9 @@ cdef u64 flush_db(u32 db, bint later) noexcept nogil:
         store.parts[i].db_keys[db] = 0
         store.parts[i].db_expires[db] = 0
         store.parts[i].db_fields[db] = 0
+        store.parts[i].hidden_keys[db] = 0
+        store.parts[i].hidden_expires[db] = 0
+        store.parts[i].hidden_fields[db] = 0
     if job != NULL:
         job.db = db
         job.n = n
@@ -557,19 +563,6 @@ def reset_lazyfreed() -> None:
 
 # ---- KEYS and SCAN
 
-cdef struct Gather:            # the names that match, as replies
-    OutBuf out
-    const char* pattern        # NULL: all
-    size_t pattern_len
-    i64 now_ms
-    i64 seen                   # entries looked at
-    i64 found
-    i64 type_                  # -1: any
-    bint held                  # the partitions are locked already
-    u32 due                    # expired entries that were met: SCAN deletes them
-    Entry* dead[SCAN_DUE]
-
-
 cdef void gather_init(Gather* g, Ctx* c, const char* pattern, size_t pattern_len) noexcept nogil:
     out_init(&g.out, c.out.pool)
     g.pattern = NULL if pattern != NULL and pattern_len == 1 and pattern[0] == c'*' else pattern
@@ -617,7 +610,7 @@ cdef void cmd_keys(Ctx* c) noexcept nogil:
             slot = <u32>only
             last = slot + 1
     while slot < last:
-        if table_peek(c.db, slot) == NULL:
+        if table_peek(c.db, slot) == NULL or slot_hidden(slot):
             slot += 1
             continue
         p = part_of(slot)
@@ -625,7 +618,7 @@ cdef void cmd_keys(Ctx* c) noexcept nogil:
         if not g.held:
             lock(&p.lock)
         while slot < last and part_of(slot) == p and held < KEYS_HOLD:
-            t = store.dbs[c.db].slots[slot]
+            t = NULL if slot_hidden(slot) else store.dbs[c.db].slots[slot]
             position = 0
             while t != NULL and not position >> 32:
                 position = table_scan(t, position, gather_visit, &g)
@@ -656,7 +649,7 @@ cdef bint parse_cursor(Arg* a, u64* cursor) noexcept nogil:
 
 
 cdef bint scan_args(Ctx* c, i64 at, int of, ScanArgs* s) noexcept nogil:
-    """The options of SCAN and its kin from argv[at] on; of: the type of value scanned, -1: keys.
+    """The options of SCAN and its kin from argv[at] on; of: the type of value scanned, or SCAN_KEYS, SCAN_CLUSTER.
 
     False: an error was replied."""
     cdef Arg* a
@@ -665,6 +658,7 @@ cdef bint scan_args(Ctx* c, i64 at, int of, ScanArgs* s) noexcept nogil:
     s.pattern = NULL
     s.pattern_len = 0
     s.type_ = -1
+    s.slot = -1
     s.bare = False
     while at < c.argc:
         a = &c.argv[at]
@@ -697,6 +691,13 @@ cdef bint scan_args(Ctx* c, i64 at, int of, ScanArgs* s) noexcept nogil:
                 return False
             s.bare = True
             at -= 1
+        elif v != NULL and of == SCAN_CLUSTER and arg_is(a, b"slot", 4):
+            if s.slot >= 0:
+                reply_error(c.out, b"ERR SLOT option can only be specified once")
+                return False
+            if not parse_i64(v.ptr, v.len, &s.slot) or not 0 <= s.slot < SLOTS:
+                reply_error(c.out, b"ERR Invalid or out of range slot")
+                return False
         else:
             reply_error(c.out, b"ERR syntax error")
             return False
@@ -727,7 +728,7 @@ cdef u64 scan_walk(Ctx* c, u32 slot, u64 position, u32 last, i64 count,
     cdef Partition* p
     cdef Table* t
     while slot < last:
-        if table_peek(c.db, slot) == NULL:
+        if table_peek(c.db, slot) == NULL or slot_hidden(slot):
             slot += 1
             position = 0
             continue
@@ -739,7 +740,7 @@ cdef u64 scan_walk(Ctx* c, u32 slot, u64 position, u32 last, i64 count,
             lock(&p.lock)
         while (slot < last and part_of(slot) == p and held < SCAN_HOLD and g.seen < count
                and rounds < rounds_max):
-            t = store.dbs[c.db].slots[slot]
+            t = NULL if slot_hidden(slot) else store.dbs[c.db].slots[slot]
             if t != NULL:
                 position = table_scan(t, position, gather_visit, g)
                 if unlikely(g.due):
@@ -764,7 +765,7 @@ cdef void cmd_scan(Ctx* c) noexcept nogil:
     if not parse_cursor(&c.argv[1], &cursor):
         reply_error(c.out, b"ERR invalid cursor")
         return
-    if not scan_args(c, 2, -1, &args):
+    if not scan_args(c, 2, SCAN_KEYS, &args):
         return
     gather_init(&g, c, args.pattern, args.pattern_len)
     g.type_ = args.type_

@@ -9,8 +9,11 @@ from libc.string cimport memcpy, memchr
 from engine.defs cimport *
 from engine.command cimport Ctx, Arg, arg_is, register, commands
 from engine.commands.keys cimport int_arg
+from engine.conf cimport conf
 from engine.events cimport *
+from engine.glob cimport glob_slot
 from engine.hash cimport hash_get
+from engine.hashing cimport key_slot
 from engine.keyspace cimport *
 from engine.multikey cimport KEY_BATCH, keys_batch
 from engine.numbers cimport parse_i64
@@ -117,6 +120,11 @@ cdef bint add_get(SortArgs* s, Arg* a, bint keep) noexcept nogil:
     return True
 
 
+cdef bint slot_strays(Arg* argv, Arg* pattern) noexcept nogil:
+    """In cluster mode: may the pattern's keys have another slot than the key that is sorted?"""
+    return conf.cluster and glob_slot(pattern.ptr, pattern.len) != <int>key_slot(argv[1].ptr, argv[1].len)
+
+
 cdef bint has_star(Arg* a) noexcept nogil:
     cdef Pattern p
     pattern_of(a, &p)
@@ -151,11 +159,17 @@ cdef const char* sort_parse(Arg* argv, i64 argc, bint keep, SortArgs* s) noexcep
             i += 1
             s.by = &argv[i]
             if has_star(s.by):
+                if slot_strays(argv, s.by):
+                    return (b"ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in "
+                            b"different slots.")
                 s.any_key = True
             else:
                 s.unsorted = True
         elif left >= 1 and arg_is(&argv[i], b"get", 3):
             i += 1
+            if not (argv[i].len == 1 and argv[i].ptr[0] == c'#') and slot_strays(argv, &argv[i]):
+                return (b"ERR GET option of SORT denied in Cluster mode when keys formed by the pattern may be in "
+                        b"different slots.")
             if not add_get(s, &argv[i], keep):
                 return b"ERR out of memory"
         else:
@@ -165,17 +179,15 @@ cdef const char* sort_parse(Arg* argv, i64 argc, bint keep, SortArgs* s) noexcep
 
 
 cdef i64 sort_keys(Arg* argv, i64 argc, i64* places, i64 most) noexcept nogil:
-    """STORE's key, which may stand anywhere; -1: keys that only the elements tell."""
+    """STORE's key, which may stand anywhere, and others that only the elements tell."""
     cdef SortArgs s
     if argc < 2 or sort_parse(argv, argc, False, &s) != NULL:
         return 0
-    if s.any_key:
-        return -1
-    if s.store == 0:
-        return 0
-    if most > 0:
+    if s.store and most > 0:
         places[0] = s.store
-    return 1
+    if s.any_key:
+        return -2 if s.store else -1
+    return 1 if s.store else 0
 
 
 # ---- elements

@@ -12,9 +12,10 @@ from engine.reply import error_stats
 from engine import arena, command, conf, events, inspect, keyspace, store
 from engine import hash as hashes
 from engine.commands import keys
-from net import appendonly, bridge, cron, gate, pubsub, saving, tracking, version
+from net import appendonly, bridge, cron, gate, migrate, pubsub, saving, tracking, version
+from net.cluster import driver
 from net.commands import client as client_commands
-from net.commands import hello, memory
+from net.commands import clusterview, hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
 from net.config import config
 from net.reply import Verbatim
@@ -200,7 +201,7 @@ def clients_section() -> Fields:
         mode = left_ms = 0
     return [
         ("connected_clients", totals.get("connected_clients", len(rows))),
-        ("cluster_connections", 0),
+        ("cluster_connections", driver.connections()),
         ("maxclients", number_setting("maxclients", 10000)),
         ("client_recent_max_input_buffer", max((row["qbuf"] for row in rows), default=0)),
         ("client_recent_max_output_buffer", max((row["omem"] for row in rows), default=0)),
@@ -275,7 +276,7 @@ def memory_section() -> Fields:
         ("mem_replicas_repl_buffer", 0),
         ("mem_clients_slaves", 0),
         ("mem_clients_normal", now.clients),
-        ("mem_cluster_links", 0),
+        ("mem_cluster_links", driver.links_bytes()),
         ("mem_cluster_slot_import", 0),
         ("mem_cluster_slot_export", 0),
         ("mem_aof_buffer", appendonly.buffered()),
@@ -355,8 +356,7 @@ def _stats_of_keys(totals: dict) -> Fields:
 
 
 NOTHING_YET = [
-    "latest_fork_usec", "total_forks",
-    "migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits",
+    "slave_expires_tracked_keys", "active_defrag_hits",
     "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses",
     "total_active_defrag_time", "current_active_defrag_time", "unexpected_error_replies",
 ]  # fmt: skip
@@ -378,6 +378,9 @@ def stats_section() -> Fields:
     return [
         *_stats_of_traffic(totals),
         *_stats_of_keys(totals),
+        ("latest_fork_usec", 0),
+        ("total_forks", 0),
+        ("migrate_cached_sockets", migrate.links.count()),
         *((name, 0) for name in NOTHING_YET),
         *zip(("tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"), tracking.figures()[1:],
              strict=True),
@@ -533,8 +536,8 @@ SECTIONS = (
     ("commandstats", "Commandstats", commandstats_section),
     ("errorstats", "Errorstats", errorstats_section),
     ("latencystats", "Latencystats", latencystats_section),
-    ("cluster", "Cluster", lambda: [("cluster_enabled", 0)]),
-    ("cluster_info", "Cluster Info", list),
+    ("cluster", "Cluster", lambda: [("cluster_enabled", int(config.get_value("cluster-enabled")))]),
+    ("cluster_info", "Cluster Info", clusterview.info_section),
     ("scriptingengines", "Scripting Engines", lambda: [
         ("engines_count", 0), ("engines_total_used_memory", 0),
         ("engines_total_memory_overhead", 0)]),

@@ -75,7 +75,9 @@ _TIPS = (
     ("nondeterministic_output",
      "client|info client|list dump hrandfield hscan lastsave migrate object|encoding object|freq "
      "object|idletime object|refcount pttl spop srandmember sscan time ttl xadd xautoclaim xclaim "
-     "xinfo|consumers xpending xtrim zrandmember zscan"),
+     "xinfo|consumers xpending xtrim zrandmember zscan cluster|bumpepoch cluster|count-failure-reports "
+     "cluster|info cluster|links cluster|myshardid cluster|nodes cluster|replicas cluster|shards cluster|slaves "
+     "cluster|slots"),
     ("nondeterministic_output_order",
      "command command|docs command|info command|list function|list hgetall hkeys hvals "
      "module|list sdiff sinter smembers sunion"),

@@ -7,6 +7,7 @@ from engine.command import register_python
 
 from engine import arena, inspect, store
 from net import appendonly, bridge, gate
+from net.cluster import driver
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -126,7 +127,7 @@ def stats(_client: object, _args: list[bytes]) -> object:
         b"replicas.repl.buffer": 0,
         b"clients.slaves": 0,
         b"clients.normal": now.clients,
-        b"cluster.links": 0,
+        b"cluster.links": driver.links_bytes(),
         b"cluster.slot_import": 0,
         b"cluster.slot_export": 0,
         b"aof.buffer": appendonly.buffered(),

@@ -1,0 +1,432 @@
+"""The bus on real sockets, in a thread of its own, and the border between it and the server's other threads.
+
+`driver` is the server's one, None where cluster mode is off. Commands take `driver.lock`, call `driver.bus`, then
+`driver.settle()`, all of it in their own thread: what must be on the disk is there before they reply. Only the bus's
+thread touches sockets.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from random import Random
+from threading import RLock, Thread
+
+from net import log
+from net.cluster import decisions, nodesconf
+from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
+from net.cluster.nodes import ClusterState
+from net.cluster.routes import Routes, find_router
+from net.config import Config
+
+SAVE_ERROR_EVERY_S = 30
+JOIN_S = 5.0
+LINK_BYTES = 48          # what a link's empty queue counts
+SETTINGS = {
+    "node_timeout": "cluster-node-timeout", "ping_interval": "cluster-ping-interval",
+    "gossip_percent": "cluster-message-gossip-perc", "blacklist_ttl_s": "cluster-blacklist-ttl",
+    "sendbuf_limit": "cluster-link-sendbuf-limit", "require_full_coverage": "cluster-require-full-coverage",
+    "allow_replica_migration": "cluster-allow-replica-migration", "replica_no_failover": "cluster-replica-no-failover",
+    "replica_validity_factor": "cluster-replica-validity-factor", "migration_barrier": "cluster-migration-barrier",
+    "manual_failover_timeout": "cluster-manual-failover-timeout", "repl_ping_period_s": "repl-ping-replica-period",
+    "ip": "cluster-announce-ip", "hostname": "cluster-announce-hostname",
+    "nodename": "cluster-announce-human-nodename", "zone": "availability-zone",
+    "client_ipv4": "cluster-announce-client-ipv4", "client_ipv6": "cluster-announce-client-ipv6",
+    "client_port": "cluster-announce-client-port", "client_tls_port": "cluster-announce-client-tls-port",
+}
+PORTS = ("port", "tls-port", "cluster-announce-port", "cluster-announce-tls-port", "cluster-announce-bus-port")
+OTHERS = ("cluster-preferred-endpoint-type",)
+
+
+class ClusterError(Exception):
+    """Why the server cannot start as a cluster's node; it has been logged but for the text, which may be empty."""
+
+
+def now_ms() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1_000_000
+
+
+def _log(level: int, text: str) -> None:
+    log.write(level, text)
+
+
+class Connection(asyncio.Protocol):
+    """A socket of a link, in the bus's thread."""
+
+    def __init__(self, driver: "Driver", link: Link | None):
+        self.driver, self.link = driver, link
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """It is connected; the link of an accepted one begins here."""
+        self.transport = transport
+        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        peer_ip, own_ip = (_plain_ip(address) for address in (peer, own))
+        _keep_alive(transport.get_extra_info("socket"), self.driver.bus.settings.node_timeout)
+        with self.driver.lock:
+            bus = self.driver.bus
+            if self.link is None:
+                where = f"{peer_ip}:{peer[1]}"
+                bus.log(log.VERBOSE, f"Accepting cluster node connection from {where}")
+                self.link = bus.accepted(peer_ip, own_ip, where, now_ms())
+                self.link.transport = self
+            elif self.link.is_open:
+                self.link.peer = f"{peer_ip}:{peer[1]}"
+                self.link.transport = self
+                bus.connected(self.link, own_ip, peer_ip, now_ms())
+            else:
+                transport.abort()
+            self.driver.settle()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes for the bus."""
+        with self.driver.lock:
+            self.driver.bus.received(self.link, data, now_ms())
+            self.driver.settle()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The other side has gone, or we have let go of it."""
+        if self.link is None:
+            return
+        with self.driver.lock:
+            self.driver.bus.closed(self.link, now_ms())
+            self.driver.settle()
+
+    def queued_bytes(self) -> int:
+        """What has not been taken by the kernel."""
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+
+    def write(self, packets: list[bytes]) -> None:
+        """Sends packets."""
+        self.transport.writelines(packets)
+
+    def close(self) -> None:
+        """Ends it at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Dialling:
+    """A link's socket that is not connected yet."""
+
+    def __init__(self, task: asyncio.Task):
+        self.task = task
+
+    def queued_bytes(self) -> int:
+        """Nothing has been written."""
+        return 0
+
+    def close(self) -> None:
+        """Gives it up."""
+        self.task.cancel()
+
+
+def _plain_ip(address: tuple) -> str:
+    ip = address[0].partition("%")[0]
+    return ip.removeprefix("::ffff:") if "." in ip else ip
+
+
+def _why(error: Exception) -> str:
+    """An error's reason without the address, which asyncio puts in."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error)
+
+
+def _keep_alive(sock: socket.socket, timeout_ms: int) -> None:
+    """The kernel looks after connections that say nothing for two timeouts."""
+    seconds = max(timeout_ms // 1000 * 2, 1)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, min(seconds, 32767))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, min(max(seconds // 3, 1), 32767))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+class Driver:
+    """The running bus."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.lock = RLock()
+        self.file = nodesconf.NodesFile(config.get_value("cluster-config-file"), _log)
+        self.routes = Routes(find_router())
+        self.bus: Bus = self._load()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread: Thread | None = None
+        self.sockets: list[socket.socket] = []
+        self.save_error_logged = 0.0
+        self.is_flushing = False
+        self.posts_fd = -1
+        self.deliver: object = None          # (channel, message, sharded): to this node's subscribers
+        self.pause: object = None            # (until_ms): writes wait; 0: they go on
+        for name in (*SETTINGS.values(), *PORTS, *OTHERS):
+            config.on_change(name, self._changed)
+
+    # ---- the start
+
+    def _load(self) -> Bus:
+        port, bus_port = self.config.get_value("port"), self.config.get_value("cluster-port")
+        if not self.file.lock():
+            raise ClusterError("")
+        rng = Random(secrets.randbits(256))
+        state = ClusterState(rng, now_ms())
+        try:
+            text = self.file.read()
+            if text:
+                nodesconf.load(state, text, now_ms(), _log)
+                log.notice(f"Node configuration loaded, I'm {state.myself.name}")
+        except nodesconf.CorruptFile as error:
+            raise ClusterError(str(error)) from None
+        except OSError as error:
+            raise ClusterError(f"Loading the cluster node config from {self.file.path}: {error.strerror}") from None
+        if not text:
+            state.create_myself(now_ms())
+            log.notice(f"No cluster configuration found, I'm {state.myself.name}")
+            if self.file.save(nodesconf.file_text(state), True, now_ms()):
+                raise ClusterError("Fatal: can't update cluster config file.")
+        if not bus_port and port > 65535 - PORT_OFFSET:
+            raise ClusterError("Valkey port number too high. Cluster communication port is 10,000 port numbers higher "
+                               "than your Valkey port. Your Valkey port number must be 55535 or less.")
+        if not self.config.get_value("bind"):
+            raise ClusterError("No bind address is configured, but it is required for the Cluster bus.")
+        settings = Settings()
+        self._read_settings(settings)
+        bus = Bus(state, settings, rng, _log)
+        bus.debugs = lambda: log.state.level == log.DEBUG
+        bus.count_keys = self.routes.count_keys
+        return bus
+
+    def _read_settings(self, settings: Settings) -> None:
+        get = self.config.get_value
+        for field, name in SETTINGS.items():
+            setattr(settings, field, get(name))
+        settings.port = get("cluster-announce-port") or get("port")
+        settings.tls_port = get("cluster-announce-tls-port") or get("tls-port")
+        settings.cport = get("cluster-announce-bus-port") or self.bus_port
+
+    @property
+    def bus_port(self) -> int:
+        """Where the bus listens."""
+        return self.config.get_value("cluster-port") or self.config.get_value("port") + PORT_OFFSET
+
+    def _changed(self, _value: object) -> None:
+        """A setting has another value."""
+        with self.lock:
+            self._read_settings(self.bus.settings)
+            self.bus.now = now_ms()
+            self.bus.settings_changed()
+            self.settle()
+
+    def begin(self) -> None:
+        """The data is loaded: listens and runs; ListenError where an address is refused."""
+        from net import listen, subscribe
+        self.deliver = subscribe.deliver
+        with self.lock:
+            self.check_data()
+            self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
+        self.sockets = listen.tcp_listeners(self.config, self.bus_port, "cluster")
+        self.posts_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        subscribe.set_posts_fd(self.posts_fd)
+        self.thread = Thread(target=self._run, name="cluster-bus", daemon=True)
+        self.thread.start()
+
+    def check_data(self) -> None:
+        """Slots that have keys here and are nobody's become this node's; keys of others' slots go."""
+        state, me = self.bus.state, self.bus.state.myself
+        if me.is_replica or self.routes.is_empty():
+            return
+        import numpy as np
+        taken, dropped = [], []
+        for slot in range(len(state.owners)):
+            owner = state.owner(slot)
+            if owner is me or slot in state.importing or not self.routes.count_keys(slot):
+                continue
+            if owner is None:
+                log.notice(f"I have keys for unassigned slot {slot}. Taking responsibility for it.")
+                taken.append(slot)
+            else:
+                log.notice(f"I have keys for slot {slot}, but the slot is assigned to another node. Deleting keys in "
+                           "the slot.")
+                dropped.append(slot)
+        state.assign(me, np.array(taken, np.intp))
+        self.routes.drop_keys(dropped)
+        if taken or dropped:
+            self._save(True)
+
+    def _run(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_until_complete(self._serve())
+        self.loop.close()
+
+    async def _serve(self) -> None:
+        self.ended = asyncio.Event()
+        self.loop.add_reader(self.posts_fd, self._publish)
+        servers = [await self.loop.create_server(lambda: Connection(self, None), sock=sock) for sock in self.sockets]
+        ticking = asyncio.ensure_future(self._tick())
+        await self.ended.wait()
+        ticking.cancel()
+        for server in servers:
+            server.close()
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    def _publish(self) -> None:
+        """Clients of this node have published messages."""
+        from net import subscribe
+        os.eventfd_read(self.posts_fd)
+        posts = subscribe.take_posts()
+        with self.lock:
+            for post in posts:
+                self.bus.publish(*post)
+            self.settle()
+
+    async def _tick(self) -> None:
+        """The cron, ten times a second."""
+        from net import cron
+        due = time.monotonic()
+        while True:
+            if not cron.paused:
+                try:
+                    with self.lock:
+                        self.bus.cron(now_ms())
+                        self.settle()
+                except Exception as error:      # the next round must come
+                    log.warning(f"Cluster cron: {error!r}")
+            due = max(due + CRON_MS / 1000, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+
+    def end(self) -> None:
+        """The server ends: the file is written and free."""
+        log.notice("Saving the cluster configuration file before exiting.")
+        with self.lock:
+            self.file.save(nodesconf.file_text(self.bus.state), True, now_ms())
+            self.file.release()
+        if self.thread is not None and self.loop is not None:
+            self.loop.call_soon_threadsafe(self.ended.set)
+            self.thread.join(JOIN_S)
+
+    # ---- between calls of the bus
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[Bus]:
+        """The bus, for a command: its decisions are carried out at the end."""
+        with self.lock:
+            self.bus.now = now_ms()
+            yield self.bus
+            self.settle()
+
+    def settle(self) -> None:
+        """Carries out what the bus has decided; the lock is held. In any thread: sockets are left to the bus's."""
+        bus = self.bus
+        while bus.state.todo or bus.actions:
+            bus.before_sleep(now_ms())
+            for action in bus.take_actions():
+                self._act(action)
+        self._tell_router()
+        if bus.dirty and self.loop is not None and not self.is_flushing:
+            self.is_flushing = True
+            self.loop.call_soon_threadsafe(self._flush)
+
+    def _tell_router(self) -> None:
+        self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
+
+    def _flush(self) -> None:
+        with self.lock:
+            self.is_flushing = False
+            for link, packets in self.bus.take_output():
+                if isinstance(link.transport, Connection):
+                    link.transport.write(packets)
+
+    def _act(self, action: object) -> None:
+        if isinstance(action, decisions.Save):
+            self._save(action.fsync)
+        elif isinstance(action, decisions.Dial):
+            self._in_loop(self._dial, action)
+        elif isinstance(action, decisions.Close):
+            if action.link.transport is not None:
+                self._in_loop(action.link.transport.close)
+        elif isinstance(action, decisions.Deliver):
+            if self.deliver is not None:
+                self.deliver(*action)
+        elif isinstance(action, decisions.DropKeys):
+            self._tell_router()        # before the keys go no client may write there any more
+            self.routes.drop_keys(action.slots)
+        elif isinstance(action, decisions.PauseWrites):
+            if self.pause is not None:
+                self.pause(action.until)
+        else:
+            log.warning(f"Not built yet: {action}")
+
+    def _in_loop(self, function: object, *args: object) -> None:
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(function, *args)
+
+    def save(self) -> str:
+        """CLUSTER SAVECONFIG: empty, or what failed."""
+        return self.file.save(nodesconf.file_text(self.bus.state), True, now_ms())
+
+    def _save(self, fsync: bool) -> None:
+        if not self.file.save(nodesconf.file_text(self.bus.state), fsync, now_ms()):
+            return
+        if self.config.get_value("cluster-config-save-behavior") == "sync":
+            log.warning("Fatal: can't update cluster config file.")
+            os._exit(1)
+        now = time.monotonic()
+        if now - self.save_error_logged > SAVE_ERROR_EVERY_S or not self.save_error_logged:
+            log.warning("Cluster config updated even though writing the cluster config file to disk failed.")
+            self.save_error_logged = now
+
+    # ---- dialling, in the bus's thread
+
+    def _dial(self, dial: decisions.Dial) -> None:
+        if dial.link.is_open:
+            dial.link.transport = Dialling(self.loop.create_task(self._connect(dial)))
+
+    async def _connect(self, dial: decisions.Dial) -> None:
+        source = self.config.get_value("bind-source-addr")
+        try:
+            await self.loop.create_connection(lambda: Connection(self, dial.link), dial.ip, dial.port,
+                                              local_addr=(source, 0) if source else None)
+        except (OSError, ValueError, OverflowError) as error:
+            with self.lock:
+                node = dial.link.node
+                if node is not None:
+                    self.bus.log(log.VERBOSE, f"Connection with Node {node.name} at {dial.ip}:{dial.port} failed: "
+                                              f"{_why(error)}")
+                self.bus.closed(dial.link, now_ms())
+                self.settle()
+
+
+driver: Driver | None = None
+
+
+def links_bytes() -> int:
+    """Memory of the links' buffers."""
+    if driver is None:
+        return 0
+    with driver.lock:
+        bus = driver.bus
+        links = [link for node in bus.state.order[1:] for link in (node.link, node.inbound) if link is not None]
+        links += bus.strangers
+        return sum(LINK_BYTES + bus.queued_bytes(link) + len(link.pending) for link in links)
+
+
+def connections() -> int:
+    """About how many sockets the bus has."""
+    return 0 if driver is None else (len(driver.bus.state.nodes) - 1) * 2
+
+
+def prepare(config: Config) -> None:
+    """Before data is loaded, where cluster mode is on: nodes.conf is locked and read; ClusterError."""
+    global driver
+    router = find_router()
+    begin = getattr(router, "begin_cluster", None)
+    if begin is not None:
+        begin()
+    driver = Driver(config)

@@ -1,0 +1,477 @@
+"""Who is in the cluster and who owns which slot, as one node sees it: no protocol, no sockets, no clock.
+
+What is looked at for all nodes at once (times of pings and pongs, flags) lies in numpy arrays, one place a node; the
+rest in Node objects. A node's place is its `index`: 1 is always this node, 0 nobody. `owners` has the index of each
+slot's owner. Indexes of others may change when a node goes.
+"""
+
+from random import Random
+
+import numpy as np
+
+from net.cluster import messages as m
+from net.cluster.messages import MAP_BYTES, NO_SLOTS, SLOTS
+
+MYSELF = 1
+STATE_OK, STATE_FAIL = 0, 1
+REASON_NONE, REASON_COVERAGE, REASON_MINORITY = 0, 1, 2
+# what before_sleep has to do
+T_FAILOVER, T_STATE, T_SAVE, T_FSYNC, T_MANUAL, T_BROADCAST = (1 << bit for bit in range(6))
+FIRST_PLACES = 16
+MASK64 = m.U64
+
+_TIMES = ("ping_sent", "pong_received", "data_received", "link_ctime", "inbound_freed", "meet_sent", "attempt")
+
+
+def slots_of(raw: bytes) -> np.ndarray:
+    """The numbers of the slots in a map of 2048 bytes, ascending."""
+    return np.flatnonzero(np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little"))
+
+
+def map_of(mask: np.ndarray) -> bytes:
+    """The map of a boolean array of all slots."""
+    return np.packbits(mask, bitorder="little").tobytes()
+
+
+def ranges_of(numbers: np.ndarray) -> list[tuple[int, int]]:
+    """Ascending slot numbers as (first, last) of each run."""
+    if not len(numbers):
+        return []
+    breaks = np.flatnonzero(np.diff(numbers) != 1)
+    firsts = numbers[np.concatenate(([0], breaks + 1))]
+    lasts = numbers[np.concatenate((breaks, [len(numbers) - 1]))]
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+
+
+class Table:
+    """The arrays; memoryviews (short names ending in _v) of the same memory for single values."""
+
+    __slots__ = (*_TIMES, "flags", "numslots", "inbound", "reports", "rows", "places", "used",
+                 *(name + "_v" for name in _TIMES), "flags_v", "numslots_v", "inbound_v", "reports_v")
+
+    def __init__(self, places: int = FIRST_PLACES):
+        self.used = 1                  # place 0 is nobody
+        self.places = 0
+        self._resize(places)
+
+    def _resize(self, places: int) -> None:
+        kinds = dict.fromkeys(_TIMES, np.int64) | {"flags": np.int32, "numslots": np.int32, "inbound": np.int8,
+                                                   "reports": np.int32, "rows": m.GOSSIP}
+        for name, kind in kinds.items():
+            fresh = np.zeros(places, kind)
+            if self.places:
+                fresh[:self.places] = getattr(self, name)
+            setattr(self, name, fresh)
+            if name != "rows":
+                setattr(self, name + "_v", memoryview(fresh))
+        self.places = places
+
+    def add(self) -> int:
+        """A new place, all zero."""
+        if self.used == self.places:
+            self._resize(self.places * 2)
+        self.used += 1
+        return self.used - 1
+
+    def drop_last(self, to: int) -> None:
+        """The last place moves to another one, which is free."""
+        last = self.used - 1
+        for name in (*_TIMES, "flags", "numslots", "inbound", "reports", "rows"):
+            array = getattr(self, name)
+            array[to] = array[last]
+            array[last] = np.zeros(1, array.dtype)[0]
+        self.used = last
+
+
+def _in_table(name: str) -> property:
+    view = name + "_v"
+
+    def get(node: "Node") -> int:
+        return getattr(node.table, view)[node.index]
+
+    def put(node: "Node", value: int) -> None:
+        getattr(node.table, view)[node.index] = value
+
+    return property(get, put)
+
+
+class Node:
+    """A node as this one knows it. Times are Unix milliseconds; 0: never. Ids are 40 bytes."""
+
+    __slots__ = ("table", "index", "id", "shard_id", "ctime", "config_epoch", "slots", "replicas", "replicaof",
+                 "fail_time", "orphaned_time", "repl_offset", "ip", "tcp_port", "tls_port", "cport",
+                 "hostname", "nodename", "zone", "client_ipv4", "client_ipv6", "client_port",
+                 "client_tls_port", "_link", "_inbound", "fail_reports")
+
+    flags = _in_table("flags")
+    ping_sent = _in_table("ping_sent")
+    pong_received = _in_table("pong_received")
+    data_received = _in_table("data_received")
+    inbound_freed = _in_table("inbound_freed")
+    meet_sent = _in_table("meet_sent")
+    attempt = _in_table("attempt")
+    numslots = _in_table("numslots")
+
+    def __init__(self, table: Table, node_id: bytes, shard_id: bytes, flags: int, now: int):
+        self.table = table
+        self.index = table.add()
+        self.id = node_id
+        self.shard_id = shard_id
+        self.ctime = now
+        self.flags = flags
+        self.inbound_freed = now
+        self.config_epoch = self.fail_time = self.orphaned_time = self.repl_offset = 0
+        self.slots = NO_SLOTS
+        self.replicas: list[Node] | None = None      # by id
+        self.replicaof: Node | None = None
+        self.ip = self.hostname = self.nodename = self.zone = self.client_ipv4 = self.client_ipv6 = ""
+        self.tcp_port = self.tls_port = self.cport = self.client_port = self.client_tls_port = 0
+        self._link: object = None
+        self._inbound: object = None
+        self.fail_reports: dict[Node, int] | None = None
+        table.rows["id"][self.index] = node_id
+
+    @property
+    def link(self) -> object:
+        """The connection that this node has dialled to it, or None."""
+        return self._link
+
+    @link.setter
+    def link(self, link: object) -> None:
+        self._link = link
+        self.table.link_ctime_v[self.index] = 0 if link is None else link.ctime
+
+    @property
+    def inbound(self) -> object:
+        """The connection that it has dialled to this node, or None."""
+        return self._inbound
+
+    @inbound.setter
+    def inbound(self, link: object) -> None:
+        self._inbound = link
+        self.table.inbound_v[self.index] = link is not None
+
+    @property
+    def is_primary(self) -> int:
+        """Is it a primary?"""
+        return self.flags & m.F_PRIMARY
+
+    @property
+    def is_replica(self) -> int:
+        """Is it a replica?"""
+        return self.flags & m.F_REPLICA
+
+    @property
+    def is_failed(self) -> int:
+        """Do the primaries agree that it is gone?"""
+        return self.flags & m.F_FAIL
+
+    @property
+    def in_handshake(self) -> int:
+        """Is its id still one made up here?"""
+        return self.flags & m.F_HANDSHAKE
+
+    @property
+    def is_voting(self) -> bool:
+        """Has it a vote: is it a primary with slots?"""
+        return bool(self.flags & m.F_PRIMARY and self.numslots)
+
+    @property
+    def epoch(self) -> int:
+        """The configuration epoch of its shard."""
+        return self.replicaof.config_epoch if self.replicaof else self.config_epoch
+
+    @property
+    def primary(self) -> "Node":
+        """Its primary, or itself."""
+        node = self
+        while node.replicaof is not None and node.replicaof is not self:
+            node = node.replicaof
+        return node
+
+    @property
+    def name(self) -> str:
+        """Its id as text."""
+        return self.id.decode()
+
+    @property
+    def human(self) -> str:
+        """What the log calls it: its announced name, or its address."""
+        if self.nodename:
+            return self.nodename
+        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        return f"{host}:{self.tcp_port}"
+
+    @property
+    def label(self) -> str:
+        """Id and name, as in log lines."""
+        return f"{self.name} ({self.human})"
+
+    def set_address(self, ip: str, tcp_port: int, tls_port: int, cport: int) -> None:
+        """Where it is; also into what is gossiped of it."""
+        self.ip, self.tcp_port, self.tls_port, self.cport = ip, tcp_port, tls_port, cport
+        row = self.table.rows[self.index:self.index + 1]
+        row["ip"] = ip.encode("latin-1")
+        row["port"] = tcp_port
+        row["pport"] = tls_port
+        row["cport"] = cport
+
+    def __repr__(self) -> str:
+        return f"<node {self.name[:8]} {self.human} flags {self.flags:#x}>"
+
+
+class ClusterState:
+    """The cluster as one node sees it."""
+
+    def __init__(self, rng: Random, now: int, maps: dict[bytes, bytes] | None = None):
+        self.rng = rng
+        self.table = Table()
+        self.order: list[Node | None] = [None]       # by index
+        self.nodes: dict[bytes, Node] = {}
+        self.shards: dict[bytes, list[Node]] = {}
+        self.owners = np.zeros(SLOTS, np.uint16)
+        self.not_claimed = np.zeros(SLOTS, bool)     # the owner has stopped claiming it
+        self.any_not_claimed = False
+        self.migrating: dict[int, Node] = {}
+        self.importing: dict[int, Node] = {}
+        self.blacklist: dict[bytes, int] = {}        # id: Unix seconds until which it is not added again
+        self.current_epoch = self.last_vote_epoch = 0
+        self.state = STATE_FAIL
+        self.fail_reason = REASON_NONE
+        self.safe_to_join = False
+        self.size = 0                                # primaries with slots
+        self.todo = 0
+        self.version = 0                             # counts changes of what the router must know
+        self.maps = {} if maps is None else maps     # one object for equal slot maps
+        self.myself: Node | None = None
+        self.now = now
+
+    # ---- nodes
+
+    def hex_id(self) -> bytes:
+        """A new random id."""
+        return b"%040x" % self.rng.getrandbits(160)
+
+    def create(self, node_id: bytes | None, flags: int, now: int, shard_id: bytes | None = None) -> Node:
+        """A node, known from now on; node_id None: a made-up id. It is in no shard's list yet."""
+        node = Node(self.table, node_id or self.hex_id(), shard_id or self.hex_id(), flags, now)
+        self.nodes[node.id] = node
+        self.order.append(node)
+        return node
+
+    def create_myself(self, now: int, node_id: bytes | None = None) -> Node:
+        """This node, the first of all."""
+        node = self.create(node_id, m.F_MYSELF | m.F_PRIMARY, now)
+        self.adopt(node)
+        self.add_to_shard(node)
+        return node
+
+    def adopt(self, node: Node) -> None:
+        """`node` is this one: it moves to index 1."""
+        self.myself = node
+        if node.index == MYSELF:
+            return
+        other, table, place = self.order[MYSELF], self.table, node.index
+        for name in (*_TIMES, "flags", "numslots", "inbound", "reports", "rows"):
+            array = getattr(table, name)
+            array[[MYSELF, place]] = array[[place, MYSELF]]
+        mine, theirs = self.owners == place, self.owners == MYSELF
+        self.owners[mine], self.owners[theirs] = MYSELF, place
+        self.order[MYSELF], self.order[place] = node, other
+        node.index, other.index = MYSELF, place
+        self.version += 1
+
+    def rename(self, node: Node, node_id: bytes) -> None:
+        """The node's true id is known now."""
+        del self.nodes[node.id]
+        node.id = node_id
+        self.nodes[node_id] = node
+        self.table.rows["id"][node.index] = node_id
+        self.version += 1
+
+    def forget(self, node: Node) -> None:
+        """Takes a node out of everything; its links must be closed already."""
+        for open_slots in (self.migrating, self.importing):
+            for slot in [slot for slot, other in open_slots.items() if other is node]:
+                del open_slots[slot]
+        self.unassign(slots_of(node.slots))
+        for place in np.flatnonzero(self.table.reports[:self.table.used]).tolist():
+            self.drop_report(self.order[place], node)
+        self.remove_from_shard(node)
+        for replica in node.replicas or ():
+            replica.replicaof = None
+        if node.replicaof is not None:
+            self.remove_replica(node.replicaof, node)
+        del self.nodes[node.id]
+        last = self.order.pop()
+        if last is not node:
+            place = node.index
+            self.owners[self.owners == last.index] = place
+            self.table.drop_last(place)
+            self.order[place] = last
+            last.index = place
+        else:
+            self.table.drop_last(last.index)
+        node.table = Table(2)      # who still holds it writes into nothing
+        node.index = node.table.add()
+        self.version += 1
+
+    def lookup(self, node_id: bytes) -> Node | None:
+        """The node with this id."""
+        return self.nodes.get(node_id)
+
+    def others(self) -> list[Node]:
+        """All nodes but this one."""
+        return self.order[MYSELF + 1:]
+
+    # ---- shards and replicas
+
+    def add_to_shard(self, node: Node) -> None:
+        """Into the list of its shard id."""
+        members = self.shards.setdefault(node.shard_id, [])
+        if node not in members:
+            members.append(node)
+
+    def remove_from_shard(self, node: Node) -> None:
+        """Out of the list of its shard id."""
+        members = self.shards.get(node.shard_id)
+        if members is not None:
+            if node in members:
+                members.remove(node)
+            if not members:
+                del self.shards[node.shard_id]
+
+    def move_to_shard(self, node: Node, shard_id: bytes) -> None:
+        """Another shard id."""
+        self.remove_from_shard(node)
+        node.shard_id = shard_id
+        self.add_to_shard(node)
+
+    def add_replica(self, primary: Node, replica: Node) -> None:
+        """Into the primary's list, which is sorted by id."""
+        if primary.replicas is None:
+            primary.replicas = []
+        if replica not in primary.replicas:
+            primary.replicas.append(replica)
+            primary.replicas.sort(key=lambda node: node.id)
+            primary.flags |= m.F_MIGRATE_TO
+
+    def remove_replica(self, primary: Node, replica: Node) -> None:
+        """Out of the primary's list."""
+        if primary.replicas and replica in primary.replicas:
+            primary.replicas.remove(replica)
+            if not primary.replicas:
+                primary.flags &= ~m.F_MIGRATE_TO
+
+    # ---- slots
+
+    def owner(self, slot: int) -> Node | None:
+        """Who has the slot."""
+        return self.order[self.owners[slot]]
+
+    def shared(self, raw: bytes) -> bytes:
+        """The one object for this slot map."""
+        return self.maps.setdefault(raw, raw)
+
+    def _set_map(self, node: Node) -> None:
+        had = node.numslots
+        mask = self.owners == node.index
+        node.slots = self.shared(map_of(mask))
+        node.numslots = int(np.count_nonzero(mask))
+        if not had and node.numslots and any(other.replicas for other in self.order[MYSELF:] if not other.is_replica):
+            node.flags |= m.F_MIGRATE_TO
+
+    def assign(self, node: Node, slots: np.ndarray) -> None:
+        """These slots are the node's from now on, whoever had them."""
+        if not len(slots):
+            return
+        losers = set(np.unique(self.owners[slots]).tolist()) - {0, node.index}
+        self.owners[slots] = node.index
+        self.not_claimed[slots] = False
+        for index in losers:
+            self._set_map(self.order[index])
+        self._set_map(node)
+        self.version += 1
+
+    def unassign(self, slots: np.ndarray) -> None:
+        """These slots are nobody's."""
+        losers = set(np.unique(self.owners[slots]).tolist()) - {0} if len(slots) else set()
+        if not losers:
+            return
+        self.owners[slots] = 0
+        self.not_claimed[slots] = False
+        for index in losers:
+            self._set_map(self.order[index])
+        self.version += 1
+
+    def close_slots(self) -> None:
+        """No slot is migrating or importing any more."""
+        if self.migrating or self.importing:
+            self.migrating.clear()
+            self.importing.clear()
+            self.version += 1
+
+    def unclaimed(self) -> np.ndarray:
+        """Which slots nobody has, or their owner no longer claims."""
+        return (self.owners == 0) | self.not_claimed
+
+    def owner_epochs(self) -> np.ndarray:
+        """The configuration epoch of each slot's owner; 0 where there is none."""
+        epochs = np.zeros(len(self.order), np.uint64)
+        for index in np.unique(self.owners).tolist():
+            if index:
+                epochs[index] = self.order[index].config_epoch
+        return epochs[self.owners]
+
+    # ---- failure reports
+
+    def add_report(self, failing: Node, sender: Node, now: int) -> bool:
+        """A primary says that a node fails; True: it had not said so."""
+        if failing.is_failed:
+            return False
+        if failing.fail_reports is None:
+            failing.fail_reports = {}
+        fresh = sender not in failing.fail_reports
+        failing.fail_reports[sender] = now // 1000 * 1000 + 1000    # whole seconds, rounded up
+        self.table.reports_v[failing.index] = len(failing.fail_reports)
+        return fresh
+
+    def drop_report(self, node: Node, sender: Node) -> bool:
+        """The sender sees the node well again; True: it had not."""
+        if not node.fail_reports or node.fail_reports.pop(sender, None) is None:
+            return False
+        self.table.reports_v[node.index] = len(node.fail_reports)
+        return True
+
+    def count_reports(self, node: Node, oldest: int) -> int:
+        """How many reports are newer than `oldest`; older ones are dropped."""
+        if not node.fail_reports:
+            return 0
+        for sender in [sender for sender, when in node.fail_reports.items() if when <= oldest]:
+            del node.fail_reports[sender]
+        self.table.reports_v[node.index] = len(node.fail_reports)
+        return len(node.fail_reports)
+
+    # ---- the blacklist
+
+    def is_blacklisted(self, node_id: bytes, now_s: int) -> bool:
+        """May the node not be added again yet?"""
+        if not self.blacklist:
+            return False
+        for key in [key for key, until in self.blacklist.items() if until < now_s]:
+            del self.blacklist[key]
+        return node_id in self.blacklist
+
+    # ---- epochs
+
+    def max_epoch(self) -> int:
+        """The greatest epoch known."""
+        return max(self.current_epoch, max((node.config_epoch for node in self.order[MYSELF:]), default=0))
+
+    def next_epoch(self) -> int:
+        """The current epoch, raised by one."""
+        self.current_epoch = min(self.current_epoch + 1, MASK64)
+        return self.current_epoch
+
+
+assert bytes(MAP_BYTES) == NO_SLOTS

@@ -1,0 +1,185 @@
+"""A network that is not there, for the real bus code: virtual time, links with a latency, machines that die.
+
+`Network` runs many net.cluster.bus.Bus in one process. Events are (time in ms, function, arguments) in a heap; after
+each call of a bus its decisions are carried out here. Nothing depends on the wall clock, so a seed repeats a run.
+"""
+
+import heapq
+from random import Random
+
+from net.cluster.bus import Bus, Link, Settings
+from net.cluster.decisions import Close, Deliver, Dial, Save
+from net.cluster.nodes import ClusterState
+
+CRON_MS = 100
+START_MS = 1_700_000_000_000
+PORT = 6379
+BUS_PORT = 16379
+
+
+class Machine:
+    """A node and what the world did with its decisions."""
+
+    def __init__(self, network: "Network", number: int, **settings: object):
+        self.network = network
+        self.number = number
+        self.ip = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        rng = Random(network.rng.getrandbits(64))
+        state = ClusterState(rng, network.now_ms, network.maps)
+        state.create_myself(network.now_ms)
+        self.logs: list[tuple[float, int, str]] = []
+        self.bus = Bus(state, Settings(port=PORT, cport=BUS_PORT, **settings), rng, self.log)
+        self.alive = True
+        self.saves: list[bool] = []
+        self.delivered: list[Deliver] = []
+        self.other: list[object] = []           # decisions that nobody here carries out
+        self.bytes_sent = 0
+
+    def log(self, level: int, text: str) -> None:
+        """Keeps a line, where the network wants them."""
+        if self.network.keeps_logs:
+            self.logs.append((self.network.now, level, text))
+
+    def settle(self) -> None:
+        """What is left to do after a call of the bus."""
+        bus, network = self.bus, self.network
+        if bus.state.todo:
+            bus.before_sleep(network.now_ms)
+        if bus.actions:
+            for action in bus.take_actions():
+                self._act(action)
+        if bus.dirty:
+            for link, packets in bus.take_output():
+                pair = link.transport
+                for packet in packets:
+                    self.bytes_sent += len(packet)
+                    if pair is not None:
+                        network.later(network.latency_ms, pair[1].receive, pair[0], packet)
+
+    def _act(self, action: object) -> None:
+        network = self.network
+        if isinstance(action, Save):
+            self.saves.append(action.fsync)
+        elif isinstance(action, Dial):
+            network.later(network.latency_ms, network.arrive, self, action)
+        elif isinstance(action, Close):
+            self._hang_up(action.link)
+        elif isinstance(action, Deliver):
+            self.delivered.append(action)
+        else:
+            self.other.append(action)
+
+    def _hang_up(self, link: Link) -> None:
+        pair, link.transport = link.transport, None
+        if pair is not None:
+            self.network.later(self.network.latency_ms, pair[1].lose, pair[0])
+
+    def receive(self, link: Link, packet: bytes) -> None:
+        """A packet has come."""
+        if self.alive and link.is_open:
+            self.bus.received(link, packet, self.network.now_ms)
+            self.settle()
+
+    def lose(self, link: Link) -> None:
+        """The other side has closed."""
+        if self.alive and link.is_open:
+            link.transport = None
+            self.bus.closed(link, self.network.now_ms)
+            self.settle()
+
+    def reached(self, link: Link, peer_link: Link, peer: "Machine") -> None:
+        """A dialled link is there."""
+        if self.alive and link.is_open:
+            link.transport = (peer_link, peer)
+            self.bus.connected(link, self.ip, peer.ip, self.network.now_ms)
+            self.settle()
+
+    def tick(self) -> None:
+        """The cron, and the next one."""
+        if self.alive:
+            self.bus.cron(self.network.now_ms)
+            self.settle()
+            self.network.later(CRON_MS, self.tick)
+
+    def meet(self, other: "Machine") -> None:
+        """CLUSTER MEET."""
+        self.bus.start_handshake(other.ip, PORT, BUS_PORT)
+        self.settle()
+
+    def call(self, name: str, *args: object) -> object:
+        """A call of the bus from outside, as a command makes it."""
+        self.bus.now = self.network.now_ms
+        found = getattr(self.bus, name)(*args)
+        self.settle()
+        return found
+
+
+class Network:
+    """Machines and the time."""
+
+    def __init__(self, seed: int = 1, latency_ms: float = 0.5, keeps_logs: bool = False):
+        self.rng = Random(seed)
+        self.latency_ms = latency_ms
+        self.keeps_logs = keeps_logs
+        self.now = float(START_MS)
+        self.events: list[tuple] = []
+        self.count = 0
+        self.maps: dict[bytes, bytes] = {}
+        self.machines: list[Machine] = []
+        self.by_ip: dict[str, Machine] = {}
+        self.cut: set[tuple[int, int]] = set()    # pairs of machines between which nothing passes
+
+    @property
+    def now_ms(self) -> int:
+        """The time as the bus has it."""
+        return int(self.now)
+
+    def add(self, **settings: object) -> Machine:
+        """One more node, alone."""
+        machine = Machine(self, len(self.machines) + 1, **settings)
+        self.machines.append(machine)
+        self.by_ip[machine.ip] = machine
+        self.later(self.rng.random() * CRON_MS, machine.tick)
+        return machine
+
+    def later(self, delay_ms: float, function: object, *args: object) -> None:
+        """Calls a function then."""
+        self.count += 1
+        heapq.heappush(self.events, (self.now + delay_ms, self.count, function, args))
+
+    def run(self, ms: float, until: object = None, check_ms: float = 10.0) -> bool:
+        """Lets that much time pass; until(): looked at every check_ms, True ends it. Has it become true?"""
+        end = self.now + ms
+        next_check = self.now
+        events = self.events
+        while events and events[0][0] <= end:
+            if until is not None and events[0][0] >= next_check:
+                self.now = max(self.now, next_check)
+                if until():
+                    return True
+                next_check += check_ms
+                continue
+            self.now, _, function, args = heapq.heappop(events)
+            function(*args)
+        self.now = end
+        return until is not None and until()
+
+    def arrive(self, dialler: Machine, dial: Dial) -> None:
+        """A connection reaches its address: taken, refused, or lost in a dead machine."""
+        target = self.by_ip.get(dial.ip)
+        link = dial.link
+        if not dialler.alive or not link.is_open:
+            return
+        if target is None or dial.port != BUS_PORT:
+            dialler.bus.closed(link, self.now_ms)
+            dialler.settle()
+            return
+        if not target.alive or self.is_cut(dialler, target):
+            return
+        peer_link = target.bus.accepted(dialler.ip, target.ip, f"{dialler.ip}:40000", self.now_ms)
+        peer_link.transport = (link, dialler)
+        self.later(self.latency_ms, dialler.reached, link, peer_link, target)
+
+    def is_cut(self, one: Machine, other: Machine) -> bool:
+        """Does nothing pass between them?"""
+        return bool(self.cut) and (min(one.number, other.number), max(one.number, other.number)) in self.cut

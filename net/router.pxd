@@ -39,7 +39,7 @@ cdef enum:
     ROUTE_DOWN_WRITE = 7           # only reads are served while the cluster is down
 
 cdef struct Router:
-    u64 plain[SLOTS // 64]
+    u64 plain[256]                 # a bit each
     u16 owners[SLOTS]
     u16 migrating[SLOTS]           # who the slot goes to, 0: nobody
     u16 importing[SLOTS]           # who it comes from

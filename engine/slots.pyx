@@ -4,7 +4,7 @@ another node, deleting a whole slot, hiding one that is being imported.
 
 Deletions are made a few keys at a time under the slot's lock, and each is in the effects log as DEL or UNLINK, so that
 nobody waits long, and who reads the log needs to know nothing of slots. One thread at a time deletes."""
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcpy
 from engine.command cimport Ctx, Session
 from engine.commands.dump cimport dump_entry
@@ -84,8 +84,8 @@ cdef void names_visit(void* arg, Entry* e) noexcept nogil:
         names.n += 1
 
 
-cdef bint delete_entry(Deletion* d, u32 db, Entry* e) noexcept nogil:
-    """One entry of the slot; False: there is no memory for its name."""
+cdef void delete_entry(Deletion* d, u32 db, Entry* e) noexcept nogil:
+    """One entry of the slot."""
     cdef char small[512]
     cdef char* name = small
     cdef Key k
@@ -93,7 +93,7 @@ cdef bint delete_entry(Deletion* d, u32 db, Entry* e) noexcept nogil:
     if n > sizeof(small):
         name = <char*>malloc(n)
         if name == NULL:
-            return False
+            abort()
     memcpy(name, entry_key(e), n)
     place(&k, db, name, n)
     if table_find(&k) == e:
@@ -101,7 +101,6 @@ cdef bint delete_entry(Deletion* d, u32 db, Entry* e) noexcept nogil:
         d.gone += 1
     if name != small:
         free(name)
-    return True
 
 
 cdef bint delete_some(Deletion* d, u32 db) noexcept nogil:
@@ -120,8 +119,7 @@ cdef bint delete_some(Deletion* d, u32 db) noexcept nogil:
         names.n = 0
         at = table_scan(t, at, names_visit, &names)
         for i in range(names.n):
-            if not delete_entry(d, db, names.entries[i]):
-                break
+            delete_entry(d, db, names.entries[i])
         if at >> 32:
             at = 0
     t = store.dbs[db].slots[d.slot]

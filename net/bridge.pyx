@@ -159,6 +159,13 @@ cdef class Client:
     def import_source(self, value):
         self.c.session.flags = self.c.session.flags & ~S_IMPORT | (S_IMPORT if value else 0)
     @property
+    def unrouted(self):
+        """Are its commands run whoever has the slot? So it is with a link from another node that imports one."""
+        return bool(self.c.session.flags & S_OBEY)
+    @unrouted.setter
+    def unrouted(self, value):
+        self.c.session.flags = self.c.session.flags & ~S_OBEY | (S_OBEY if value else 0)
+    @property
     def no_evict(self): return bool(self.c.session.flags & S_NO_EVICT)
     @no_evict.setter
     def no_evict(self, value):

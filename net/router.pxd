@@ -20,6 +20,7 @@ cdef extern from * nogil:
     void atomic_store16 "__atomic_store_n"(u16*, u16, int)
 
 cdef enum:
+    PLAIN_WORDS = 256              # of 64 slots each
     NODES_MAX = SLOTS + 2
     OWNER_NONE = 0
     OWNER_HERE = 1                 # others count from 2
@@ -39,7 +40,7 @@ cdef enum:
     ROUTE_DOWN_WRITE = 7           # only reads are served while the cluster is down
 
 cdef struct Router:
-    u64 plain[256]                 # a bit each
+    u64 plain[PLAIN_WORDS]
     u16 owners[SLOTS]
     u16 migrating[SLOTS]           # who the slot goes to, 0: nobody
     u16 importing[SLOTS]           # who it comes from

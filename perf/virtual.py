@@ -17,6 +17,16 @@ PORT = 6379
 BUS_PORT = 16379
 
 
+class VirtualLink(Link):
+    """A link whose transport is the other side's link."""
+
+    __slots__ = ("machine",)
+
+    def queued_bytes(self) -> int:
+        """The network takes all at once."""
+        return 0
+
+
 class Machine:
     """A node and what the world did with its decisions."""
 
@@ -29,6 +39,7 @@ class Machine:
         state.create_myself(network.now_ms)
         self.logs: list[tuple[float, int, str]] = []
         self.bus = Bus(state, Settings(port=PORT, cport=BUS_PORT, **settings), rng, self.log)
+        self.bus.link_class = VirtualLink
         self.alive = True
         self.saves: list[bool] = []
         self.delivered: list[Deliver] = []
@@ -54,7 +65,7 @@ class Machine:
                 for packet in packets:
                     self.bytes_sent += len(packet)
                     if pair is not None:
-                        network.later(network.latency_ms, pair[1].receive, pair[0], packet)
+                        network.later(network.latency_ms, pair.machine.receive, pair, packet)
 
     def _act(self, action: object) -> None:
         network = self.network
@@ -72,7 +83,7 @@ class Machine:
     def _hang_up(self, link: Link) -> None:
         pair, link.transport = link.transport, None
         if pair is not None:
-            self.network.later(self.network.latency_ms, pair[1].lose, pair[0])
+            self.network.later(self.network.latency_ms, pair.machine.lose, pair)
 
     def receive(self, link: Link, packet: bytes) -> None:
         """A packet has come."""
@@ -87,11 +98,11 @@ class Machine:
             self.bus.closed(link, self.network.now_ms)
             self.settle()
 
-    def reached(self, link: Link, peer_link: Link, peer: "Machine") -> None:
+    def reached(self, link: VirtualLink, peer_link: VirtualLink) -> None:
         """A dialled link is there."""
         if self.alive and link.is_open:
-            link.transport = (peer_link, peer)
-            self.bus.connected(link, self.ip, peer.ip, self.network.now_ms)
+            link.transport = peer_link
+            self.bus.connected(link, self.ip, peer_link.machine.ip, self.network.now_ms)
             self.settle()
 
     def tick(self) -> None:
@@ -177,8 +188,9 @@ class Network:
         if not target.alive or self.is_cut(dialler, target):
             return
         peer_link = target.bus.accepted(dialler.ip, target.ip, f"{dialler.ip}:40000", self.now_ms)
-        peer_link.transport = (link, dialler)
-        self.later(self.latency_ms, dialler.reached, link, peer_link, target)
+        link.machine, peer_link.machine = dialler, target
+        peer_link.transport = link
+        self.later(self.latency_ms, dialler.reached, link, peer_link)
 
     def is_cut(self, one: Machine, other: Machine) -> bool:
         """Does nothing pass between them?"""

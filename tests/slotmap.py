@@ -29,7 +29,7 @@ def key(slot: int, name: str = "k") -> str:
 def start(folder: Path, *options: object, engine: str = "", cluster: bool = True) -> Server:
     """A server with TESTMAP; in cluster mode it has slots 0 to 8191, node OTHER the rest but the last, which is
     nobody's."""
-    mode = ("--cluster-enabled", "yes") if cluster else ()
+    mode = ("--enable-debug-command", "yes", *(("--cluster-enabled", "yes") if cluster else ()))
     server = Server(folder, *mode, *options, engine=engine,
                     command=[sys.executable, "-X", "gil=0", str(ROOT / "tests" / "cluster_child.py")],
                     env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)})

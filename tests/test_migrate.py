@@ -80,7 +80,7 @@ def test_passwords(pair, target):
         assert source.call(*to(target, "a", 1, 1000, "AUTH", "wrong")).startswith(
             "ERR Target instance replied with error: WRONGPASS")
         assert source.call("GET", "a") == b"1"
-        assert source.call(*to(target, "a", 1, 1000, "AUTH2", "default", "secret")) == b"OK"
+        assert source.call(*to(target, "a", 1, 1000, "REPLACE", "AUTH2", "default", "secret")) == b"OK"
         fresh.call("AUTH", "secret")
         fresh.call("SELECT", 1)
         assert fresh.call("GET", "a") == b"1"

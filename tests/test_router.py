@@ -67,6 +67,8 @@ def test_commands_of_many_keys(raw):
     assert raw.call("MEMORY", "USAGE", key(THEIRS)) == MOVED
     assert raw.call("XREAD", "STREAMS", key(THEIRS), 0) == MOVED
     assert raw.call("ZUNION", 2, key(MINE), key(MINE2)) == CROSS
+    assert raw.call("MSETEX", 2, key(MINE), 1, key(MINE2), 2) == CROSS
+    assert raw.call("MSETEX", 1, key(THEIRS), 1) == MOVED
     assert raw.call("SORT", key(MINE), "STORE", key(MINE2)) == CROSS
     assert raw.call("SORT", key(MINE), "BY", "w_*") == (
         "ERR BY option of SORT denied in Cluster mode when keys formed by the pattern may be in different slots.")

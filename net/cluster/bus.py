@@ -32,6 +32,7 @@ from net.cluster.nodes import (
 PORT_OFFSET = 10000
 CRON_MS = 100
 RETRIES_PER_TIMEOUT = 10
+LINK_BYTES = 48              # what an empty queue counts
 RANDOM_PICKS = 5
 RANDOM_PING_EVERY = 10
 HANDSHAKE_MIN_MS = 1000
@@ -81,7 +82,7 @@ class Link:
         self.ctime = now
         self.extensions = False          # the other side has said that it knows ping extensions
         self.pending = b""               # the beginning of a packet
-        self.out: list[bytes] = []
+        self.out: list[bytes] | None = None     # packets to be sent
         self.out_bytes = 0
         self.is_open = True
         self.is_connected = self.is_inbound
@@ -137,6 +138,7 @@ class Bus:
         self.settings = settings
         self.rng = rng
         self.log = log
+        self.link_class = Link                      # a network that is not real has its own
         self.debugs: Callable[[], bool] = bool      # are debug lines written? They cost
         self.count_keys: Callable[[int], int] = no_keys
         self.repl_offset: Callable[[], int] = int
@@ -196,7 +198,7 @@ class Bus:
         for link in self.dirty:
             if link.is_open and link.is_connected and link.out:
                 taken.append((link, link.out))
-                link.out = []
+                link.out = None
                 link.out_bytes = 0
         self.dirty = []
         return taken
@@ -206,7 +208,7 @@ class Bus:
     def accepted(self, peer_ip: str, local_ip: str, peer: str, now: int) -> Link:
         """Somebody has connected."""
         self.now = now
-        link = Link(None, now, peer_ip, local_ip, peer)
+        link = self.link_class(None, now, peer_ip, local_ip, peer)
         self.strangers[link] = None
         return link
 
@@ -240,7 +242,7 @@ class Bus:
         if link is None or not link.is_open:
             return
         link.is_open = False
-        link.out = []
+        link.out = None
         link.pending = b""
         self.strangers.pop(link, None)
         node = link.node
@@ -321,9 +323,11 @@ class Bus:
         """Puts a packet into a link's queue."""
         if link is None or not link.is_open:
             return
-        if not link.out:
+        if link.out is None:
+            link.out = [packet]
             self.dirty.append(link)
-        link.out.append(packet)
+        else:
+            link.out.append(packet)
         length = len(packet)
         link.out_bytes += length
         stats = self.stats
@@ -423,8 +427,8 @@ class Bus:
             self.broadcast_pong()
 
     def queued_bytes(self, link: Link) -> int:
-        """What waits to be sent on a link, here and in the driver's hands."""
-        waiting = link.out_bytes
+        """Memory of a link's queue: what waits to be sent, here and in the driver's hands, and the queue itself."""
+        waiting = LINK_BYTES + link.out_bytes
         if link.transport is not None:
             waiting += link.transport.queued_bytes()
         return waiting
@@ -447,6 +451,10 @@ class Bus:
         state, table = self.state, self.state.table
         n, now = table.used, self.now
         flags = table.flags[:n]
+        first = MYSELF + 1
+        if (table.link_ctime[first:n].all() and table.inbound[first:n].all()
+                and not (np.bitwise_or.reduce(flags[first:n]) & (m.F_HANDSHAKE | m.F_PFAIL) if n > first else 0)):
+            return        # all is well, nearly always
         others = (flags & (m.F_MYSELF | m.F_NOADDR)) == 0
         others[0] = False
         self.pfail_nodes = int(np.count_nonzero(others & (flags & m.F_PFAIL != 0)))
@@ -485,7 +493,7 @@ class Bus:
             return
         node.attempt = now
         budget[0] -= 1
-        link = Link(node, now)
+        link = self.link_class(node, now)
         node.link = link
         self.actions.append(Dial(link, node.ip, node.cport))
 
@@ -512,6 +520,9 @@ class Bus:
         ping_sent, link_ctime = table.ping_sent[:n], table.link_ctime[:n]
         half, interval = s.node_timeout // 2, s.ping_interval or s.node_timeout // 2
         counted = failover.count_replicas(self) if me.is_replica else (0, 0, 0)
+        oldest = table.pong_received[MYSELF + 1:n].min() if n > MYSELF + 1 else now
+        if now - oldest <= interval and not ping_sent.any() and not self.election.mf_end:
+            return False, *counted
         waiting = ping_sent != 0
         due = ~waiting & (link_ctime != 0) & (now - table.pong_received[:n] > interval)
         late = waiting & (now - ping_sent > half) & (now - table.data_received[:n] > half)

@@ -24,7 +24,6 @@ from net.config import Config
 
 SAVE_ERROR_EVERY_S = 30
 JOIN_S = 5.0
-LINK_BYTES = 48          # what a link's empty queue counts
 SETTINGS = {
     "node_timeout": "cluster-node-timeout", "ping_interval": "cluster-ping-interval",
     "gossip_percent": "cluster-message-gossip-perc", "blacklist_ttl_s": "cluster-blacklist-ttl",
@@ -414,7 +413,7 @@ def links_bytes() -> int:
         bus = driver.bus
         links = [link for node in bus.state.order[1:] for link in (node.link, node.inbound) if link is not None]
         links += bus.strangers
-        return sum(LINK_BYTES + bus.queued_bytes(link) + len(link.pending) for link in links)
+        return sum(bus.queued_bytes(link) + len(link.pending) for link in links)
 
 
 def connections() -> int:

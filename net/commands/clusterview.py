@@ -5,8 +5,7 @@ import numpy as np
 from net.cluster import driver as running
 from net.cluster import messages as m
 from net.cluster import nodesconf, routes
-from net.cluster.bus import Bus, Link, Stats
-from net.cluster.driver import LINK_BYTES
+from net.cluster.bus import LINK_BYTES, Bus, Link, Stats
 from net.cluster.nodes import MYSELF, Node, ranges_of, slots_of
 from net.commands import config as config_commands
 from net.commands.cluster import current, find_node, row
@@ -188,10 +187,10 @@ def show_info(_client: object, _args: list[bytes]) -> object:
 
 
 def _link(bus: Bus, link: Link) -> dict:
-    waiting = bus.queued_bytes(link)
-    queued = LINK_BYTES + waiting
+    queued = bus.queued_bytes(link)
     return {b"direction": b"from" if link.is_inbound else b"to", b"node": link.node.id, b"create-time": link.ctime,
-            b"events": b"rw" if waiting else b"r", b"send-buffer-allocated": queued, b"send-buffer-used": queued}
+            b"events": b"rw" if queued > LINK_BYTES else b"r", b"send-buffer-allocated": queued,
+            b"send-buffer-used": queued}
 
 
 def show_links(_client: object, _args: list[bytes]) -> object:

@@ -1,7 +1,10 @@
 """Redirections and refusals of commands with keys, by Slotring and by a real Valkey in a real cluster: the same texts.
 
 Two real nodes share the slots. The first of them is compared: it gives one slot key by key (MIGRATING), and takes one
-(IMPORTING). Slotring has the same map by hand, and the same endpoints."""
+(IMPORTING). Slotring has the same map by hand, and the same endpoints.
+
+MSETEX is left out: Valkey 9.1.2 does not find its keys when it routes, and stores them on any node that is asked.
+Slotring sends it where the keys belong (test_router.py)."""
 
 import time
 
@@ -27,9 +30,10 @@ BLPOP %n &n 0.01 | BLMPOP 0.01 2 %n &n LEFT | SADD %s 1 | SUNION %s &s | SUNIONS
 SMOVE %s &s 1 | ZADD %z 1 a | ZUNION 2 %z &z | ZUNIONSTORE %z 2 &z %z | ZRANGESTORE %z &z 0 -1 | ZMPOP 2 %z &z MIN
 BZMPOP 0.01 2 %n &n MIN | HSET %h f v | HGET %h f | XADD %x * f v | XREAD STREAMS %x &x 0 0 | XLEN %x
 XGROUP CREATE %x g $ | XREADGROUP GROUP g c STREAMS %x &x > > | PFADD %p a | PFCOUNT %p &p | PFMERGE %p &p
-BITOP AND % & % | SETBIT %b 1 1 | GEOADD %g 1 1 a | GEORADIUS %g 1 1 1 m STORE &g | GEOSEARCHSTORE %g &g FROMLONLAT 1 1 BYRADIUS 1 m
+BITOP AND % & % | SETBIT %b 1 1 | GEOADD %g 1 1 a | GEORADIUS %g 1 1 1 m STORE &g
+GEOSEARCHSTORE %g &g FROMLONLAT 1 1 BYRADIUS 1 m
 WATCH % & | LCS % & | APPEND %a x | INCR %i | GETEX % | SPUBLISH %c x | PUBLISH c x | DBSIZE | MEMORY USAGE %
-CLUSTER KEYSLOT % | PING | OBJECT FREQ % | SUBSTR % 0 1 | MSETEX 2 % 1 & 2 | CLUSTERSCAN % | MIGRATE 127.0.0.1 1 % 0 1
+CLUSTER KEYSLOT % | PING | OBJECT FREQ % | SUBSTR % 0 1 | CLUSTERSCAN % | MIGRATE 127.0.0.1 1 % 0 1
 """
 
 
@@ -141,7 +145,7 @@ def test_single_commands(both, real, ours, asking):
                 raw.reply()
             raw.send(encode(*words))
         theirs, mine = wanted.reply(), got.reply()
-        assert verdict(mine) == verdict(theirs), words
+        assert verdict(mine) == verdict(theirs), (words, mine, theirs)
         for raw in (wanted, got):
             raw.send(encode("UNWATCH"))
             raw.reply()

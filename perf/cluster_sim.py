@@ -1,0 +1,259 @@
+"""What a cluster of thousands of nodes does on its bus: the real bus code in one process, in virtual time.
+
+    python -m perf.cluster_sim [--nodes 2000 ...] [--out FILE.json] [--plot FILE.svg] [--seed N]
+
+Nodes are primaries with as many slots each, links have a latency of 0.5 ms, cluster-node-timeout is Valkey's 15 s. A
+cluster of that size is not met node by node (4 million handshakes) but put together as nodes that have met are. Dead
+nodes are machines that no longer answer.
+"""
+
+import argparse
+import gc
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from net.cluster import messages as m
+from net.cluster import ownership
+from net.cluster.nodes import SLOTS, STATE_OK, T_SAVE, T_STATE, Node
+from perf.charts import COLOURS, bars
+from perf.virtual import BUS_PORT, PORT, Machine, Network, VirtualLink
+
+STEADY_MS = 10_000
+LIMIT_MS = 120_000
+DEATHS = (1, 20, 200)
+KNOWN = m.F_PRIMARY | m.F_EXTENSIONS | m.F_LIGHT_PUBLISH | m.F_LIGHT_MODULE
+
+
+def cpu_s() -> float:
+    """Processor time of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+# --- a cluster that has met ----------------------------------------------------------------------
+
+
+def _introduce(machine: Machine, others: list[Machine], now: int) -> None:
+    """The machine knows all others, as gossip and pongs would have told it."""
+    state = machine.bus.state
+    for other in others:
+        me = other.bus.state.myself
+        node = state.create(me.id, KNOWN, now, me.shard_id)
+        node.set_address(other.ip, PORT, 0, BUS_PORT)
+        node.config_epoch = me.config_epoch
+        state.add_to_shard(node)
+
+
+def _connect(machines: list[Machine], now: int) -> None:
+    """Two links between each two."""
+    for machine in machines:
+        for node in machine.bus.state.others():
+            target = machine.network.by_ip[node.ip]
+            there = target.bus.state.nodes[machine.bus.state.myself.id]
+            out, back = VirtualLink(node, now, target.ip, machine.ip), VirtualLink(None, now, machine.ip, target.ip)
+            back.node = there
+            out.machine, back.machine = machine, target
+            out.transport, back.transport = back, out
+            out.is_connected = out.extensions = back.extensions = True
+            node.link, there.inbound = out, back
+
+
+def formed(network: Network, count: int, **settings: object) -> list[Machine]:
+    """So many nodes that have met a while ago; all slots have an owner."""
+    machines = [network.add(**settings) for _ in range(count)]
+    now = network.now_ms
+    parts = np.array_split(np.arange(SLOTS), count)
+    for number, machine in enumerate(machines):
+        me = machine.bus.state.myself
+        me.config_epoch = number + 1
+        me.set_address(machine.ip, PORT, 0, BUS_PORT)
+    maps = []
+    for part in parts:
+        mask = np.zeros(SLOTS, bool)
+        mask[part] = True
+        maps.append(network.maps.setdefault(np.packbits(mask, bitorder="little").tobytes(), b""))
+    raws = list(network.maps)
+    network.maps.update((raw, raw) for raw in raws)
+    owners = np.repeat(np.arange(count), [len(part) for part in parts])
+    for number, machine in enumerate(machines):
+        others = machines[:number] + machines[number + 1:]
+        _introduce(machine, others, now)
+        state = machine.bus.state
+        state.current_epoch = count
+        state.owners[:] = np.where(owners == number, 1, np.where(owners < number, owners + 2, owners + 1))
+        rank = [number, *range(number), *range(number + 1, count)]
+        for node, at in zip(state.order[1:], rank, strict=True):
+            node.slots = raws[at]
+            node.numslots = len(parts[at])
+        table = state.table
+        ages = np.random.default_rng(number).integers(0, settings.get("node_timeout", 15000) // 2, count)
+        table.pong_received[1:count + 1] = now - ages
+        table.data_received[1:count + 1] = now - ages
+        state.state, state.size, state.safe_to_join, state.todo = STATE_OK, count, True, 0
+        machine.bus.first_state_time = now - 60_000
+    _connect(machines, now)
+    return machines
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+class Meter:
+    """Bytes, packets and processor time of a span."""
+
+    def __init__(self, network: Network):
+        self.network = network
+        self.nodes = [machine for machine in network.machines if machine.alive]
+        self.start = network.now
+        self.bytes = np.array([machine.bus.stats.bytes_sent for machine in self.nodes])
+        self.packets = sum(sum(machine.bus.stats.sent) for machine in self.nodes)
+        self.cpu = cpu_s()
+        self.wall = time.monotonic()
+
+    def result(self) -> dict:
+        """What one node did in a second, on average."""
+        seconds = (self.network.now - self.start) / 1000
+        sent = np.array([machine.bus.stats.bytes_sent for machine in self.nodes]) - self.bytes
+        packets = sum(sum(machine.bus.stats.sent) for machine in self.nodes) - self.packets
+        rate = sent / seconds
+        return {"virtual_s": round(seconds, 3), "wall_s": round(time.monotonic() - self.wall, 2),
+                "bytes_per_node_s": round(float(rate.mean())),
+                "bytes_per_node_s_p99": round(float(np.quantile(rate, 0.99))),
+                "packets_per_node_s": round(packets / seconds / len(self.nodes), 3),
+                "cpu_ms_per_node_s": round((cpu_s() - self.cpu) * 1000 / seconds / len(self.nodes), 4)}
+
+
+def spread(network: Network, knows: object, machines: list[Machine], check_ms: float = 50.0) -> dict:
+    """Until knows(machine) holds for all: when half, 99 % and all of them knew, in ms."""
+    start, meter = network.now, Meter(network)
+    missing = list(machines)
+    times: list[float] = []
+
+    def check() -> bool:
+        left = [machine for machine in missing if not knows(machine)]
+        times.extend([network.now - start] * (len(missing) - len(left)))
+        missing[:] = left
+        return not left
+
+    done = network.run(LIMIT_MS, check, check_ms)
+    known = np.array(times) if times else np.array([np.nan])
+    return {"done": done, "p50_ms": round(float(np.quantile(known, 0.5)), 2),
+            "p99_ms": round(float(np.quantile(known, 0.99)), 2),
+            "all_ms": round(float(known.max()), 2) if done else None, **meter.result()}
+
+
+def _known(machine: Machine, other: Machine) -> Node | None:
+    return machine.bus.state.nodes.get(other.bus.state.myself.id)
+
+
+def meet_one(network: Network, machines: list[Machine], **settings: object) -> dict:
+    """A new node meets one of the cluster: until all know it, and it knows all, with links both ways."""
+    fresh = network.add(**settings)
+    machines[0].meet(fresh)
+
+    def knows(machine: Machine) -> bool:
+        if machine is fresh:
+            return len(fresh.bus.state.nodes) == len(machines) + 1 and not any(
+                node.in_handshake for node in fresh.bus.state.others())
+        node = _known(machine, fresh)
+        return node is not None and not node.in_handshake and node.link is not None and node.inbound is not None
+
+    result = spread(network, knows, [*machines, fresh])
+    machines.append(fresh)
+    return result
+
+
+def move_slot(network: Network, machines: list[Machine]) -> dict:
+    """A slot's new owner says so: until all know."""
+    target, slot = machines[1], int(np.flatnonzero(machines[0].bus.state.owners == 1)[0])
+    target.bus.now = network.now_ms
+    target.bus.state.assign(target.bus.state.myself, np.array([slot]))
+    ownership.bump_epoch(target.bus)
+    target.bus.todo(T_SAVE | T_STATE)
+    target.settle()
+    new_id = target.bus.state.myself.id
+    return spread(network, lambda machine: machine.bus.state.owner(slot).id == new_id, machines, 0.25)
+
+
+def kill(network: Network, machines: list[Machine], count: int) -> dict:
+    """So many die at once: until all the others have them as failed."""
+    dead = machines[-count:]
+    del machines[-count:]
+    for machine in dead:
+        machine.alive = False
+    ids = [machine.bus.state.myself.id for machine in dead]
+    result = spread(network, lambda machine: all(machine.bus.state.nodes[each].is_failed for each in ids), machines)
+    return {"dead": count, **result}
+
+
+def simulate(count: int, seed: int, say: object) -> dict:
+    """All measurements of one size."""
+    begun, cpu = time.monotonic(), cpu_s()
+    network = Network(seed)
+    machines = formed(network, count)
+    say(f"{count} nodes put together in {time.monotonic() - begun:.1f} s")
+    gc.freeze()
+    result: dict = {"nodes": count, "seed": seed, "latency_ms": network.latency_ms, "node_timeout_ms": 15000}
+    network.run(2000)
+    meter = Meter(network)
+    network.run(STEADY_MS)
+    result["steady"] = meter.result()
+    say(f"steady: {result['steady']}")
+    for name, work in (("meet", lambda: meet_one(network, machines)), ("slot", lambda: move_slot(network, machines))):
+        result[name] = work()
+        say(f"{name}: {result[name]}")
+    result["deaths"] = []
+    for dead in DEATHS:
+        if dead * 3 < len(machines):
+            result["deaths"].append(kill(network, machines, dead))
+            say(f"deaths: {result['deaths'][-1]}")
+            if dead != DEATHS[-1]:
+                network.run(1000)
+    result["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    result["wall_s"] = round(time.monotonic() - begun, 1)
+    result["cpu_s"] = round(cpu_s() - cpu, 1)
+    return result
+
+
+def plot(results: list[dict]) -> str:
+    """The times until all nodes know, as bars for each size."""
+    groups = []
+    for found in results:
+        values = [found["meet"]["all_ms"], found["slot"]["all_ms"], *(each["all_ms"] for each in found["deaths"])]
+        groups.append((f"{found['nodes']} nodes", values + [None] * (2 + len(DEATHS) - len(values))))
+    series = ["a node met", "a slot moved", *(f"{dead} died" for dead in DEATHS)]
+    shown = len(COLOURS)
+    return bars("Until all nodes know", "ms", series[:shown], [(label, row[:shown]) for label, row in groups])
+
+
+def main(argv: list[str]) -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--nodes", type=int, nargs="+", default=[2000])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args(argv)
+    gc.disable()
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    results = [simulate(count, args.seed, say) for count in args.nodes]
+    if args.plot:
+        args.plot.write_text(plot(results))
+    text = json.dumps(results, indent=1)
+    if args.out:
+        args.out.write_text(text + "\n")
+    else:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -417,7 +417,8 @@ class Export(_Side):
 
     def fenced(self, now: int) -> None:
         """The target is dead for the cluster, and our config epoch is above any that it can have claimed slots with."""
-        self.log(f"Slot migration {self.job}: the target has failed; its claim, should it have made one, is void.", True)
+        self.log(f"Slot migration {self.job}: the target has failed; its claim, should it have made one, is void.",
+                 True)
         self._end(*self.after, now)
 
 

@@ -254,6 +254,23 @@ def pump() -> int:
     return effects_log.taken
 
 
+def take_feed(int feed) -> tuple:
+    """(what a feed of slots has got since the last call, does it end with a whole record?), pumped before.
+
+    Where it does not, nothing else may be put between it and what comes next."""
+    cdef char* p
+    cdef size_t n
+    cdef bint whole
+    with nogil:
+        lock(&aof.lock)                # else somebody could be handing a record over
+        take(aof.fd >= 0 and not aof.broken)
+        whole = feed_take(feed, &p, &n)
+        unlock(&aof.lock)
+    found = p[:n] if n else b""
+    free(p)
+    return found, bool(whole)
+
+
 cdef void aof_turn() noexcept nogil:
     while (not aof.broken and aof.fd >= 0
            and atomic_load64(&effects_log.tail, SEQ_CST) != atomic_load64(&aof.written, SEQ_CST)):

@@ -40,3 +40,5 @@ cdef Feeds feeds
 
 cdef void feed_record(Record* r, u64 at) noexcept nogil         # the reader is at a record, at a position
 cdef void feed_bytes(const char* p, size_t n) noexcept nogil    # the next bytes of it
+# what was handed over since the last call, malloc'ed, to the caller; False: it ends within a record. The reader rests.
+cdef bint feed_take(int feed, char** p, size_t* n) noexcept nogil

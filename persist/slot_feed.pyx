@@ -111,6 +111,20 @@ cdef void feed_bytes(const char* p, size_t n) noexcept nogil:
     unlock(&f.lock)
 
 
+cdef bint feed_take(int feed, char** p, size_t* n) noexcept nogil:
+    cdef Feed* f = &feeds.feeds[feed]
+    cdef bint whole
+    lock(&f.lock)
+    p[0] = f.p
+    n[0] = f.len
+    f.p = NULL
+    f.len = f.cap = 0
+    f.db = NO_FEED_DB              # the taker may say something else before the next
+    whole = feeds.now != f or feeds.now_age != f.age or feeds.keep == 0
+    unlock(&f.lock)
+    return whole
+
+
 # ---- for the control plane
 
 def open_feed(size_t limit) -> int:
@@ -203,24 +217,6 @@ def capture(int feed, slots, int first, size_t most) -> tuple:
     found = o.p[:o.len] if o.len else b""
     rdb_out_free(&o)
     return found, first
-
-
-def take(int feed) -> bytes:
-    """What the log's reader has handed over since the last call; aof.pump() makes it do so."""
-    cdef Feed* f = &feeds.feeds[feed]
-    cdef char* p
-    cdef size_t n
-    with nogil:
-        lock(&f.lock)
-        p = f.p
-        n = f.len
-        f.p = NULL
-        f.len = f.cap = 0
-        f.db = NO_FEED_DB              # the taker may say something else before the next
-        unlock(&f.lock)
-    found = p[:n] if n else b""
-    free(p)
-    return found
 
 
 def state(int feed) -> tuple:

@@ -18,6 +18,7 @@ from threading import RLock, Thread
 from net import log
 from net.cluster import decisions, nodesconf
 from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
+from net.cluster.migrations import Migrations
 from net.cluster.nodes import ClusterState
 from net.cluster.routes import Routes, find_router
 from net.config import Config
@@ -154,6 +155,7 @@ class Driver:
         self.file = nodesconf.NodesFile(config.get_value("cluster-config-file"), _log)
         self.routes = Routes(find_router())
         self.bus: Bus = self._load()
+        self.migrations = Migrations(self, now_ms)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: Thread | None = None
         self.sockets: list[socket.socket] = []
@@ -334,6 +336,7 @@ class Driver:
 
     def _tell_router(self) -> None:
         self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
+        self.migrations.owners_changed()
 
     def _flush(self) -> None:
         with self.lock:

@@ -10,7 +10,7 @@ from engine.hashing cimport SLOTS, fold
 from engine.lock cimport lock, try_lock, unlock
 from engine.reply cimport write_i64
 from engine.store cimport lock_all, unlock_all
-from persist.slot_feed cimport feed_bytes, feed_record, feeds
+from persist.slot_feed cimport feed_bytes, feed_record, feed_take, feeds
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_write "write"(int, const void*, size_t)

@@ -1,9 +1,10 @@
 # What slots on the move leave behind: their contents as commands, and then what is logged of them.
 #
-# A feed belongs to one slot transfer. `capture` writes a slot as commands and from that moment on, under the lock of the
-# slot's partition, the log's records of that slot belong to the feed: contents and records together are the slot, at
-# every position of the log. The log's reader (persist/aof.pyx) hands the records over as it meets them, in the log's
-# order; whoever sends them takes them with `take`. A record that touches all slots (FLUSHALL) ends the feeds.
+# A feed belongs to one slot transfer. `capture` writes a slot as commands and from that moment on, under the lock of
+# the slot's partition, the log's records of that slot belong to the feed: contents and records together are the slot,
+# at every position of the log. The log's reader (persist/aof.pyx) hands the records over as it meets them, in the
+# log's order; whoever sends them takes them (aof.take_feed). A record that touches all slots (FLUSHALL) ends the
+# feeds.
 from engine.defs cimport *
 from engine.effects cimport Record
 from engine.hashing cimport SLOTS

@@ -156,6 +156,7 @@ class Driver:
         self.routes = Routes(find_router())
         self.bus: Bus = self._load()
         self.migrations = Migrations(self, now_ms)
+        self.bus.granted = self.migrations.granted
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: Thread | None = None
         self.sockets: list[socket.socket] = []

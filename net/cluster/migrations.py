@@ -111,6 +111,12 @@ class Migrations:
                    for run in self.runs
                    if (run.job.in_progress if operation == "EXPORT" else not run.job.is_over))
 
+    def granted(self, target: str) -> list[int]:
+        """Slots that this node is told it may take; the driver's lock is held."""
+        return [slot for run in self.runs
+                if run.job.operation == "EXPORT" and run.job.target == target and run.job.state == jobs.GRANTED
+                for slot in run.job.slots]
+
     def wants(self, run: Run) -> None:
         """Its `work` is to be called soon."""
         self.queue.put(run)

@@ -105,6 +105,8 @@ class _Claim:
         state.not_claimed[self.claimed & owned] = False
         unclaimed = state.unclaimed()
         self.taken = self.claimed & ~owned & (unclaimed | (state.owner_epochs() < np.uint64(epoch)))
+        for slot in bus.granted(sender.name):       # we have said that they may be its, whatever the epochs
+            self.taken[slot] |= self.claimed[slot] and not owned[slot]
         self.moved = np.flatnonzero(self.taken & ~unclaimed)
         self.given_up = owned & ~self.claimed
         self.cur_primary = me if me.is_primary else me.replicaof

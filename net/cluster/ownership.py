@@ -223,10 +223,8 @@ def apply_claim(bus: Bus, sender: Node, epoch: int, raw: bytes) -> None:
 
 
 def drop_keys(bus: Bus, slots: list[int]) -> None:
-    """Keys of slots that have gone to others are deleted."""
-    me = bus.state.myself
-    for slot in slots:
-        bus.log(NOTICE, f"Deleting keys in dirty slot {slot} on node {me.label} in shard {shard(me)}")
+    """Keys of slots that have gone to others are deleted. Whoever does it logs it: lines take time, and writers may be
+    waiting to hear where the slots are."""
     bus.actions.append(DropKeys(slots))
 
 

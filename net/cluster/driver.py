@@ -339,6 +339,8 @@ class Driver:
 
     def tell_router(self) -> None:
         """The router, and slot migrations, are told what has changed; the lock is held."""
+        if self.migrations.drops.slots:
+            self.migrations.drops.regained()
         self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
         self.migrations.owners_changed()
 
@@ -365,7 +367,7 @@ class Driver:
             me = self.bus.state.myself
             for slot in action.slots:
                 log.notice(f"Deleting keys in dirty slot {slot} on node {me.label} in shard {me.shard_id.decode()}")
-            self.routes.drop_keys(action.slots)
+            self.migrations.drop(action.slots)
         elif isinstance(action, decisions.PauseWrites):
             if self.pause is not None:
                 self.pause(action.until)

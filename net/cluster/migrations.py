@@ -6,7 +6,8 @@ for, and is the clock of all of them; each export has a thread of its own beside
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from net.cluster.driver import Driver
 
 TICK_S = 0.1
+DROP_S, DROP_REST_S = 0.005, 0.002
 FIRST_PING_MS = 1000        # after a doubt begins: what was on its way to the target has arrived or is lost
 
 
@@ -86,6 +88,45 @@ class Doubt:
         self.machine.fenced(now)
 
 
+class Drops:
+    """Keys of slots that have gone to others, deleted a few slots at a time: who wants the lock waits no longer.
+
+    Before such a slot is used again in any way, its old keys go (`now`)."""
+
+    def __init__(self, driver: Driver):
+        self.driver = driver
+        self.slots: dict[int, None] = {}
+
+    def some(self) -> bool:
+        """Deletes for a moment; are some left? The lock is held."""
+        until = time.monotonic() + DROP_S
+        while self.slots and time.monotonic() < until:
+            slot = next(iter(self.slots))
+            del self.slots[slot]
+            self.driver.routes.drop_keys([slot])
+        return bool(self.slots)
+
+    def now(self, slots: Iterable[int]) -> None:
+        """These are to be used again; the lock is held."""
+        found = [slot for slot in slots if slot in self.slots]
+        for slot in found:
+            del self.slots[slot]
+        self.driver.routes.drop_keys(found)
+
+    def regained(self) -> None:
+        """The map has changed: what is this node's again, or is being imported."""
+        state = self.driver.bus.state
+        self.now([slot for slot in self.slots if state.owner(slot) is state.myself or slot in state.importing])
+
+    def work(self) -> None:
+        """The rest of them, in the thread of all migrations."""
+        more = True
+        while more:
+            with self.driver.lock:
+                more = self.some()
+            time.sleep(DROP_REST_S)
+
+
 class Migrations:
     """All of them, newest first."""
 
@@ -93,7 +134,8 @@ class Migrations:
         self.driver = driver
         self.now = now
         self.runs: list[Run] = []
-        self.queue: SimpleQueue[Run | None] = SimpleQueue()
+        self.drops = Drops(driver)
+        self.queue: SimpleQueue[Run | Drops] = SimpleQueue()
         self.thread: Thread | None = None
         self.version = -1
         self.prevents_pause = self.prevents_failover = False       # DEBUG SLOTMIGRATION
@@ -101,6 +143,16 @@ class Migrations:
     def add(self, run: Run) -> None:
         """A new one; the driver's lock is held."""
         self.runs.insert(0, run)
+        self._start()
+
+    def drop(self, slots: list[int]) -> None:
+        """The keys of slots that are not this node's any more go; the router knows that they are not."""
+        self.drops.slots |= dict.fromkeys(slots)
+        if self.drops.some():
+            self._start()
+            self.queue.put(self.drops)
+
+    def _start(self) -> None:
         if self.thread is None:
             self.thread = Thread(target=self._serve, name="migrations", daemon=True)
             self.thread.start()

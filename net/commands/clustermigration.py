@@ -196,6 +196,7 @@ def _establish(client: object, args: list[bytes]) -> object:
         job = Job("IMPORT", ranges, source.name, bus.state.myself.name, source.name, bus.now, name)
         run = ImportRun(driver.migrations, job, client.id)
         driver.migrations.add(run)
+        driver.migrations.drops.now(run.slots)
     slots.hide(run.slots, True)
     client.unrouted = True
     client.reply_mode = "off"

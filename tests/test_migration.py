@@ -318,3 +318,25 @@ def test_commands_of_several_keys(pair):
         assert raw.call("SMEMBERS", key(5, "g")) == [b"2"]
         assert raw.call("MGET", key(5, "f"), key(5, "e")) == [b"1", b"2"]
         assert raw.call("ZSCORE", key(5, "y"), "m") == b"2"
+
+
+def test_a_target_with_an_append_only_file_is_killed(pair):
+    """What it had taken over is there when it is back, what had only been on its way is not."""
+    source, target = pair
+    assert call(target, "CONFIG", "SET", "appendonly", "yes") == b"OK"
+    target.argv += ["--appendonly", "yes", "--appendfsync", "no"]
+    fill(source)
+    before = digests(source)
+    move(source, target, FIRST, LAST)
+    assert wait_over(source) == ("success", "")
+    call(source, "SET", key(100), 1)
+    call(source, "DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", 1)
+    move(source, target, 100, 100)
+    wait_state(source, "waiting-to-pause")
+    assert keys_in(target, [100]) == 1
+    target.kill()
+    target.start()
+    wait(lambda: b"cluster_state:ok" in call(target, "CLUSTER", "INFO"), "the target is back")
+    assert digests(target) == before
+    assert keys_in(target, [100]) == 0
+    assert call(source, "GET", key(100)) == b"1"

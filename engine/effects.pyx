@@ -6,6 +6,7 @@ from engine.command cimport *
 from engine.conf cimport conf
 from engine.defs cimport *
 from engine.hashing cimport SLOTS
+from engine.multikey cimport command_slots
 from engine.reply cimport write_i64
 from engine.store cimport Key
 
@@ -208,11 +209,20 @@ cdef void effect_end(Ctx* c) noexcept nogil:
         effects_commit(c)
 
 
+cdef void first_slot(void* arg, u32 slot) noexcept nogil:
+    cdef u32* first = <u32*>arg
+    if first[0] == SLOTS:
+        first[0] = slot
+
+
 cdef u32 words_slot(Ctx* c) noexcept nogil:
-    """The slot of the command under way, if one key says it."""
+    """The slot of the command under way, if its keys have one for sure."""
+    cdef u32 slot = SLOTS
     if c.cmd.lock == LOCK_KEY:
         return c.key.slot
-    return SLOTS
+    if conf.cluster and c.cmd.lock == LOCK_KEYS:       # its keys are of one slot, or it would not have been run
+        command_slots(c.cmd, c.argv, c.argc, first_slot, &slot)
+    return slot
 
 
 cdef void effect_words(Ctx* c) noexcept nogil:

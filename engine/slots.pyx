@@ -18,9 +18,14 @@ from engine.rdbio cimport RdbOut, rdb_out_free
 from engine.snapshot cimport preimage_slot
 from engine.store cimport *
 
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int)
+
 cdef enum:
     HOLD_KEYS = 256                # deleted under one hold of a lock
     BUCKET_KEYS = 64               # of one bucket; what it has more has its turn later
+    WORK_US = 500                  # so long keys are deleted, and then it is rested: who waits for a lock has it then
+    REST_US = 100
 
 cdef struct Names:                 # entries that a bucket showed
     u32 n
@@ -35,6 +40,7 @@ cdef struct Deletion:              # of a slot
 cdef Ctx slots_ctx
 cdef Session slots_session
 cdef u32 slots_lock = 0            # who deletes has it; taken before a partition's
+cdef i64 slots_rest_at = 0
 
 
 cdef void place(Key* k, u32 db, const char* p, size_t n) noexcept nogil:
@@ -71,6 +77,16 @@ cdef void begin_deleting() noexcept nogil:
     slots_ctx.unasked = True
     slots_ctx.no_ready = True          # who waits for such a key is looked after by the caller
     slots_ctx.now_ms = wall_us() // 1000
+
+
+cdef void rest() noexcept nogil:
+    """Slot after slot is one partition's: its lock would be had again before anybody who waits for it woke up."""
+    global slots_rest_at
+    cdef i64 now = mono_us()
+    if now >= slots_rest_at:
+        if now < slots_rest_at + WORK_US:
+            usleep(REST_US)
+        slots_rest_at = mono_us() + WORK_US
 
 
 cdef void end_deleting() noexcept nogil:
@@ -146,6 +162,7 @@ def delete_slot(u32 slot, bint lazy=True, bint event=False, i64 budget_us=0) -> 
             more = True
             while more and (budget_us == 0 or mono_us() < stop):
                 more = delete_some(&d, db)
+                rest()
             if more:
                 break
         end_deleting()

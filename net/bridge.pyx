@@ -380,6 +380,9 @@ cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int ki
             elif kind == EVENT_BAD_PAYLOAD:
                 from net.commands import payloads
                 payloads.refused(value)
+            elif kind == EVENT_LINK:
+                from net.cluster import importing
+                importing.link_event(client.id, value)
             elif kind == EVENT_LATENCY:
                 from net.commands import latency
                 latency.sample("fast-command" if cmd.flags & F_FAST else "command", value)
@@ -623,6 +626,15 @@ def kill_client(u64 id) -> bool:
         return False
     atomic_store64(&c.doomed, id, RELAXED)     # what it has sent already does not run either
     post(workers[c.worker], MSG_KILL, -1, c, id, NULL, 0)
+    return True
+
+
+def push(u64 id, bytes data) -> bool:
+    """Bytes to a connection after what it has been sent, replies on or off; False if there is none of that id."""
+    cdef Conn* c = conn_by_id(id)
+    if c == NULL:
+        return False
+    post(workers[c.worker], MSG_OUTPUT, -1, c, id, data, len(data))
     return True
 
 

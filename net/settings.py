@@ -331,16 +331,15 @@ _ACCEPTED_GROUPS = {
     "a base is brought to the disk while it is written, an increment by its fsync":
         "aof-rewrite-incremental-fsync",
     "replication is not built yet":
-        "replicaof primaryauth primaryuser replica-serve-stale-data replica-read-only "
+        "replicaof replica-serve-stale-data replica-read-only "
         "replica-lazy-flush replica-ignore-maxmemory replica-ignore-disk-write-errors "
         "replica-announced replica-announce-ip replica-announce-port replica-priority "
         "repl-disable-tcp-nodelay repl-mptcp repl-diskless-sync repl-diskless-sync-delay "
-        "repl-diskless-sync-max-replicas repl-diskless-load repl-timeout repl-ping-replica-period "
+        "repl-diskless-sync-max-replicas repl-diskless-load repl-ping-replica-period "
         "repl-backlog-size repl-backlog-ttl dual-channel-replication-enabled "
         "min-replicas-to-write min-replicas-max-lag propagation-error-behavior",
-    "cluster mode: replicas and slot migration are not built yet":
-        "cluster-replica-validity-factor cluster-migration-barrier cluster-allow-replica-migration "
-        "cluster-slot-migration-log-max-len slot-migration-max-failover-repl-bytes",
+    "cluster mode: replicas are not built yet":
+        "cluster-replica-validity-factor cluster-migration-barrier cluster-allow-replica-migration",
     "scripts are not built yet": "lua-enable-insecure-api busy-reply-threshold",
     "ACL users are not built yet": "aclfile acllog-max-len acl-pubsub-default",
 }

@@ -14,6 +14,10 @@ cdef enum:
     EVENT_MONITOR = 4
     EVENT_GONE = 5             # the connection is about to be freed
     EVENT_BAD_PAYLOAD = 6      # RESTORE refused a value; the event's value is its RDB type
+    EVENT_LINK = 7             # of a link from another node (S_OBEY); the event's value is one of these:
+    LINK_ERROR = 1             # a command has failed
+    LINK_FULL = 2              # for want of memory
+    LINK_GONE = 3              # the connection is about to be freed
 
 cdef Worker* workers[64]
 cdef u32 nworkers

@@ -223,6 +223,12 @@ cdef void conn_close(Worker* w, Conn* c) noexcept nogil:
     flush_later(w, c)
 
 
+cdef void link_event(Worker* w, Conn* c, i64 what) noexcept nogil:
+    """Something that ends what a link from another node does."""
+    if unlikely(c.session.flags & S_OBEY) and hook_event != NULL:
+        hook_event(w, c, NULL, NULL, 0, EVENT_LINK, what)
+
+
 cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
     """Free a closing connection if no operation of it is under way."""
     if c.flags & (C_SENDING | C_RECV | C_LISTED):
@@ -237,6 +243,7 @@ cdef void conn_release(Worker* w, Conn* c) noexcept nogil:
     tracking_end(c)
     if hook_event != NULL and c.flags & C_MONITOR:
         hook_event(w, c, NULL, NULL, 0, EVENT_GONE, 0)
+    link_event(w, c, LINK_GONE)
     close(c.fd)
     out_free(&c.out)
     w.qbuf_bytes -= c.qcap
@@ -503,7 +510,7 @@ cdef void worker_tick(Worker* w) noexcept nogil:
             if c.session.blocked != NULL:
                 flush_later(w, c)
         elif conf.timeout_s > 0 and not c.flags & (C_MONITOR | C_BLOCKED) and \
-                not c.session.flags & S_PUBSUB and \
+                not c.session.flags & (S_PUBSUB | S_OBEY) and \
                 w.now_us - c.last_us > conf.timeout_s * 1000000:
             conn_close(w, c)
         elif c.soft_since_us:
@@ -588,6 +595,7 @@ cdef bint refused(Worker* w, Conn* c, Parsed* b) noexcept nogil:
         return False
     if cmd != NULL:
         w.stats[cmd.id].rejected += 1
+    link_event(w, c, LINK_ERROR)
     txn_fail(c)
     return True
 
@@ -731,6 +739,7 @@ cdef void note_failure(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     cdef Arg* argv = &w.args[b.argi]
     cdef OutBuf* o = w.ctx.out
     w.stats[b.cmd.id].failed += 1
+    link_event(w, c, LINK_ERROR)
     if (hook_event != NULL and memcmp(b.cmd.name, b"restore", 7) == 0 and o.tail != NULL
             and o.pos - o.tail.data >= 22 and memcmp(o.pos - 22, b"-ERR Bad data format\r\n", 22) == 0):
         hook_event(w, c, b.cmd, NULL, 0, EVENT_BAD_PAYLOAD, <u8>argv[3].ptr[0])
@@ -765,6 +774,7 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
         return
     if unlikely(conf.maxmemory | clients_max | conf.refuse_writes | conf.aof_errno) and \
             barred(w, c, cmd):
+        link_event(w, c, LINK_ERROR if (conf.refuse_writes | conf.aof_errno) else LINK_FULL)
         clock[0] = rdtsc()
         return
     if unlikely(w.push_conn != NULL):      # what eviction told this connection comes before the reply
@@ -906,7 +916,7 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
             prefetch_batch(w, k)
         clock = rdtsc()
         for i in range(k):
-            if unlikely(conf.paused != 0) and paused(c, &w.batch[i]):
+            if unlikely(conf.paused != 0) and not c.session.flags & S_OBEY and paused(c, &w.batch[i]):
                 c.flags |= C_HELD
                 parser_free(&c.parser)
                 return marks[i]

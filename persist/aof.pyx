@@ -10,6 +10,7 @@ from engine.hashing cimport SLOTS, fold
 from engine.lock cimport lock, try_lock, unlock
 from engine.reply cimport write_i64
 from engine.store cimport lock_all, unlock_all
+from persist.slot_feed cimport feed_bytes, feed_record, feed_take, feeds
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_write "write"(int, const void*, size_t)
@@ -208,6 +209,12 @@ cdef void take_head(u64 at) noexcept nogil:
     """A record begins: what must stand before it."""
     cdef Record r
     effects_read(at, &r, sizeof(Record))
+    aof.left = r.len
+    aof.pad = -r.len & 7
+    if feeds.open:
+        feed_record(&r, at)
+    if aof.fd < 0:
+        return
     if aof.timestamps:
         stage_stamp()
     if aof.db != r.db and r.count > 1:     # a transaction: SELECT stands inside, as Valkey has it
@@ -222,12 +229,10 @@ cdef void take_head(u64 at) noexcept nogil:
         aof.slots[r.slot >> 6] |= <u64>1 << (r.slot & 63)
     else:
         aof.many = True
-    aof.left = r.len
-    aof.pad = -r.len & 7
 
 
 cdef void take(bint write) noexcept nogil:
-    """What is whole in the log goes to the stage, and from there (write) to the file."""
+    """What is whole in the log goes to the stage, and from there (write) to the file; to feeds too."""
     cdef u64 at = effects_log.taken, end = effects_whole(), n
     while at < end:
         if aof.left == 0 and aof.pad == 0:
@@ -243,7 +248,10 @@ cdef void take(bint write) noexcept nogil:
             continue
         stage_room(n)
         effects_read(at, aof.stage + aof.len, n)
-        aof.len += n
+        if feeds.open:
+            feed_bytes(aof.stage + aof.len, n)
+        if aof.fd >= 0:
+            aof.len += n
         aof.left -= n
         at += n
         if aof.left == 0 and at + aof.pad <= end:
@@ -264,6 +272,30 @@ cdef void drain() noexcept nogil:
     lock(&aof.lock)
     take(aof.fd >= 0 and not aof.broken)
     unlock(&aof.lock)
+
+
+def pump() -> int:
+    """Take what is whole in the log, for whoever waits for it but the file; the log's position up to which it is."""
+    with nogil:
+        drain()
+    return effects_log.taken
+
+
+def take_feed(int feed) -> tuple:
+    """(what a feed of slots has got since the last call, does it end with a whole record?), pumped before.
+
+    Where it does not, nothing else may be put between it and what comes next."""
+    cdef char* p
+    cdef size_t n
+    cdef bint whole
+    with nogil:
+        lock(&aof.lock)                # else somebody could be handing a record over
+        take(aof.fd >= 0 and not aof.broken)
+        whole = feed_take(feed, &p, &n)
+        unlock(&aof.lock)
+    found = p[:n] if n else b""
+    free(p)
+    return found, bool(whole)
 
 
 cdef void aof_turn() noexcept nogil:
@@ -330,6 +362,8 @@ def begin(int fd, int index_fd, u64 bytes_, bint held=False) -> None:
 
 
 cdef void start(int fd, int index_fd, u64 size) noexcept nogil:
+    if feeds.open:
+        take(False)                    # theirs only
     aof.fd = fd
     aof.index_fd = index_fd
     aof.bytes = size
@@ -377,7 +411,7 @@ def end() -> None:
     """No more effects; what there are go to the file first. The files' closing is the caller's."""
     with nogil:
         lock_all()
-        conf.effects = 0
+        conf.effects = 1 if feeds.open else 0
         conf.hold_replies = 0
         lock(&aof.lock)
         take(True)

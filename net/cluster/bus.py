@@ -6,7 +6,7 @@ Whoever runs it (net/cluster/driver.py, a simulated network) calls `cron` every 
 Times are Unix milliseconds. All calls are made under one lock of the caller's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from random import Random
@@ -130,6 +130,11 @@ def no_keys(_slot: int) -> int:
     return 0
 
 
+def no_slots(_node: str) -> tuple[int, ...]:
+    """Slots that a node may claim whatever its epoch, where none are given away."""
+    return ()
+
+
 class Bus:
     """One node's part of the protocol."""
 
@@ -141,6 +146,7 @@ class Bus:
         self.link_class = Link                      # a network that is not real has its own
         self.debugs: Callable[[], bool] = bool      # are debug lines written? They cost
         self.count_keys: Callable[[int], int] = no_keys
+        self.granted: Callable[[str], Iterable[int]] = no_slots
         self.repl_offset: Callable[[], int] = int
         self.data_age_ms: Callable[[], int] = int
         self.now = state.now

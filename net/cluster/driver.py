@@ -18,6 +18,7 @@ from threading import RLock, Thread
 from net import log
 from net.cluster import decisions, nodesconf
 from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
+from net.cluster.migrations import Migrations
 from net.cluster.nodes import ClusterState
 from net.cluster.routes import Routes, find_router
 from net.config import Config
@@ -85,6 +86,8 @@ class Connection(asyncio.Protocol):
         """Bytes for the bus."""
         with self.driver.lock:
             self.driver.bus.received(self.link, data, now_ms())
+            if self.driver.migrations.holds_writes():
+                self.driver.tell_router()      # before anything is saved: writers wait for it
             self.driver.settle()
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -154,6 +157,8 @@ class Driver:
         self.file = nodesconf.NodesFile(config.get_value("cluster-config-file"), _log)
         self.routes = Routes(find_router())
         self.bus: Bus = self._load()
+        self.migrations = Migrations(self, now_ms)
+        self.bus.granted = self.migrations.granted
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: Thread | None = None
         self.sockets: list[socket.socket] = []
@@ -327,13 +332,17 @@ class Driver:
             bus.before_sleep(now_ms())
             for action in bus.take_actions():
                 self._act(action)
-        self._tell_router()
+        self.tell_router()
         if bus.dirty and self.loop is not None and not self.is_flushing:
             self.is_flushing = True
             self.loop.call_soon_threadsafe(self._flush)
 
-    def _tell_router(self) -> None:
+    def tell_router(self) -> None:
+        """The router, and slot migrations, are told what has changed; the lock is held."""
+        if self.migrations.drops.slots:
+            self.migrations.drops.regained()
         self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
+        self.migrations.owners_changed()
 
     def _flush(self) -> None:
         with self.lock:
@@ -354,8 +363,11 @@ class Driver:
             if self.deliver is not None:
                 self.deliver(*action)
         elif isinstance(action, decisions.DropKeys):
-            self._tell_router()        # before the keys go no client may write there any more
-            self.routes.drop_keys(action.slots)
+            self.tell_router()        # before the keys go no client may write there any more
+            me = self.bus.state.myself
+            for slot in action.slots:
+                log.notice(f"Deleting keys in dirty slot {slot} on node {me.label} in shard {me.shard_id.decode()}")
+            self.migrations.drop(action.slots)
         elif isinstance(action, decisions.PauseWrites):
             if self.pause is not None:
                 self.pause(action.until)

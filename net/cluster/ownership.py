@@ -105,6 +105,8 @@ class _Claim:
         state.not_claimed[self.claimed & owned] = False
         unclaimed = state.unclaimed()
         self.taken = self.claimed & ~owned & (unclaimed | (state.owner_epochs() < np.uint64(epoch)))
+        for slot in bus.granted(sender.name):       # we have said that they may be its, whatever the epochs
+            self.taken[slot] |= self.claimed[slot] and not owned[slot]
         self.moved = np.flatnonzero(self.taken & ~unclaimed)
         self.given_up = owned & ~self.claimed
         self.cur_primary = me if me.is_primary else me.replicaof
@@ -221,10 +223,8 @@ def apply_claim(bus: Bus, sender: Node, epoch: int, raw: bytes) -> None:
 
 
 def drop_keys(bus: Bus, slots: list[int]) -> None:
-    """Keys of slots that have gone to others are deleted."""
-    me = bus.state.myself
-    for slot in slots:
-        bus.log(NOTICE, f"Deleting keys in dirty slot {slot} on node {me.label} in shard {shard(me)}")
+    """Keys of slots that have gone to others are deleted. Whoever does it logs it: lines take time, and writers may be
+    waiting to hear where the slots are."""
     bus.actions.append(DropKeys(slots))
 
 

@@ -358,6 +358,10 @@ def set_slot(_client: object, args: list[bytes]) -> object:
     with driver.routes.paused(still), driver.working() as bus:
         if bus.state.myself.is_replica:
             raise Error("ERR Please use SETSLOT only with masters.")
+        if driver.migrations.moving("IMPORT"):
+            raise Error("ERR Slot import in progress.")
+        if driver.migrations.moving("EXPORT"):
+            raise Error("ERR Slot export in progress.")
         slot, action = find_slot(args[2]), args[3].lower()
         node: Node | None = None
         if action in (b"migrating", b"importing") and len(args) >= 5:

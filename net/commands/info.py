@@ -201,6 +201,9 @@ def clients_section() -> Fields:
     left_ms = max(0, client_commands.pause_state["until_ms"] - time.time_ns() // 1_000_000)
     if not mode or not left_ms:
         mode = left_ms = 0
+    reason = "client_pause" if mode else "none"
+    if not mode and driver.driver is not None and driver.driver.migrations.holds_writes():
+        mode, reason = 1, "slot_migration_in_progress"
     return [
         ("connected_clients", totals.get("connected_clients", len(rows))),
         ("cluster_connections", driver.connections()),
@@ -215,7 +218,7 @@ def clients_section() -> Fields:
         ("total_watched_keys", watched),
         ("total_blocking_keys", waited_for),
         ("total_blocking_keys_on_nokey", waited_on_delete),
-        ("paused_reason", "client_pause" if mode else "none"),
+        ("paused_reason", reason),
         ("paused_actions", ("none", "write", "all")[mode]),
         ("paused_timeout_milliseconds", left_ms),
     ]

@@ -1,0 +1,134 @@
+"""A slot migration's target. The source is a client whose commands are run whoever has the slot; what it says of the
+migration itself comes to `said`, what ends it to `link_event`, in the thread of the client's worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from net import bridge, log
+from net.cluster import jobs
+from net.cluster.migrations import count_flushes, write_log
+from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE
+
+if TYPE_CHECKING:
+    from net.cluster.migrations import Migrations
+
+LINK_ERROR, LINK_FULL, LINK_GONE = 1, 2, 3       # as in net/worker.pxd
+WRONG = "Failed to process command during slot migration. Check logs for more information"
+NO_MEMORY = "Ran out of memory (OOM) during slot import"
+
+links: dict[int, ImportRun] = {}                 # by the client's id
+
+
+class ImportRun:
+    """An import and its connection."""
+
+    def __init__(self, migrations: Migrations, job: jobs.Job, client_id: int):
+        self.migrations, self.job, self.client_id = migrations, job, client_id
+        self.lock, self.now = migrations.driver.lock, migrations.now
+        self.machine = jobs.Import(job, write_log)
+        self.flushes = count_flushes()
+        self.slots = job.slots
+        self.is_gone = False               # the connection
+        self.is_killed = False
+        links[client_id] = self
+
+    def said(self, word: bytes) -> None:
+        """A message of the source."""
+        with self.lock:
+            if self.job.in_progress:
+                self.machine.message(word, self.now())
+            self.moved()
+            if not self.job.in_progress or self.job.state == jobs.GRANTED:
+                self.migrations.wants(self)
+
+    def moved(self) -> None:
+        """Its state may have changed; the lock is held."""
+        for data in self.machine.out:
+            bridge.push(self.client_id, data)
+        self.machine.out.clear()
+
+    def ended(self, what: int) -> None:
+        """Something that ends it has happened to the connection."""
+        if what == LINK_GONE:
+            self.is_gone = True
+            links.pop(self.client_id, None)
+        with self.lock:
+            if what == LINK_GONE:
+                self.machine.lost(self.now())
+            elif self.job.in_progress:
+                if what == LINK_FULL:
+                    log.warning(f"Slot migration {self.job} failed due to OOM")
+                self.machine.fail(NO_MEMORY if what == LINK_FULL else WRONG, self.now())
+            self.migrations.wants(self)
+
+    # ---- in the thread of all migrations
+
+    def work(self) -> None:
+        """Takes the slots over, or cleans up."""
+        state = self.job.state
+        if state == jobs.GRANTED and not self.migrations.prevents_failover:
+            self._take_over()
+        if self.job.state == jobs.CLEANING:
+            self._clean()
+
+    def _sync(self) -> bool:
+        """What has come is on the disk, where there is an append-only file."""
+        from net import appendonly
+        from persist import aof
+        if appendonly.state.mode == appendonly.OFF:
+            return True
+        return not (aof.flush() or aof.sync())
+
+    def _take_over(self) -> None:
+        from engine import slots
+        is_safe = self._sync()
+        driver = self.migrations.driver
+        with driver.working() as bus:
+            if self.job.state != jobs.GRANTED:
+                return
+            if self.is_gone:               # the source may have given it up meanwhile: then it has the slots
+                self.machine.lost(self.now())
+                return
+            if not is_safe:
+                self.machine.fail("The append-only file could not be written", self.now())
+                return
+            state, me = bus.state, bus.state.myself
+            if state.max_epoch() != me.config_epoch or not me.config_epoch:
+                me.config_epoch = state.next_epoch()
+                log.notice(f"New configEpoch set to {me.config_epoch}")
+            state.assign(me, np.array(self.slots, np.intp))
+            bus.todo(T_SAVE | T_FSYNC | T_STATE | T_BROADCAST)
+            self.machine.taken_over(self.now())
+        slots.hide(self.slots, False)
+        self._close()
+
+    def _close(self) -> None:
+        if not self.is_killed and not self.is_gone:
+            self.is_killed = True
+            if not bridge.kill_client(self.client_id):
+                self.is_gone = True
+
+    def _clean(self) -> None:
+        from engine import slots
+        self._close()
+        if not self.is_gone:               # what it has sent must not come after the deletion
+            return
+        with self.lock:
+            state = self.migrations.driver.bus.state
+            others = [slot for slot in self.slots if state.owner(slot) is not state.myself]
+        for slot in others:
+            slots.delete_slot(slot)
+        slots.hide(self.slots, False)
+        with self.lock:
+            if self.job.state == jobs.CLEANING:
+                self.machine.cleaned(self.now())
+
+
+def link_event(client_id: int, what: int) -> None:
+    """What a worker tells of a link."""
+    run = links.get(client_id)
+    if run is not None:
+        run.ended(what)

@@ -1,0 +1,89 @@
+"""Slots move between Slotring and a real Valkey, in both directions, with two databases."""
+
+import pytest
+import slotcluster
+from slotcluster import call, migrations, move, wait, wait_over, wait_state
+from slotmap import key
+
+pytestmark = pytest.mark.peer
+LAST = 31
+SLOT = 7
+
+
+@pytest.fixture(params=["slotring", "valkey"])
+def pair(request, tmp_path, valkey_binary):
+    """(source, target); the parameter is who the source is."""
+    commands = [None, [valkey_binary]]
+    if request.param == "valkey":
+        commands.reverse()
+    servers = slotcluster.start(tmp_path, commands)
+    try:
+        yield servers
+        slotcluster.stop(servers)
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def fill(source):
+    for db in (0, 1):
+        with source.raw() as raw:
+            raw.call("SELECT", db)
+            for slot in range(LAST + 1):
+                raw.call("SET", key(slot, "s"), f"{db}-{slot}")
+                raw.call("RPUSH", key(slot, "l"), *range(200))
+                raw.call("HSETEX", key(slot, "h"), "EX", 1000, "FIELDS", 1, "f", "v")
+                raw.call("XADD", key(slot, "x"), "1-1", "f", "v")
+                raw.call("SET", key(slot, "t"), "v", "EX", 1000)
+
+
+def digests(server):
+    found = []
+    for db in (0, 1):
+        with server.raw() as raw:
+            raw.call("SELECT", db)
+            found += [raw.call("DEBUG", "DIGEST-VALUE", *[key(slot, word) for word in "slhxt"])
+                      for slot in range(LAST + 1)]
+    return found
+
+
+def test_slots_move(pair):
+    source, target = pair
+    fill(source)
+    before = digests(source)
+    call(source, "DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", 1)
+    move(source, target, 0, LAST)
+    wait_state(source, "waiting-to-pause")
+    # after the snapshot, which ends in database 1: the stream begins in 0, whatever the source says
+    call(source, "SET", key(SLOT, "zero"), 0)
+    call(source, "SET", key(SLOT, "one"), 1, db=1)
+    with source.raw() as raw:
+        raw.call("MULTI")
+        raw.call("MSET", key(SLOT, "m"), 1, key(SLOT, "n"), 2)
+        raw.call("RENAME", key(SLOT, "m"), key(SLOT, "o"))
+        assert raw.call("EXEC") == [b"OK", b"OK"]
+    call(source, "DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", 0)
+    state = wait_over(source)
+    assert state == ("success", ""), (state, source.log_tail(), target.log_tail())
+    assert migrations(target)[0]["state"] == "success"
+    assert digests(target) == before
+    for db, word in ((0, "zero"), (1, "one")):
+        assert call(target, "GET", key(SLOT, word), db=db) == b"%d" % db
+        assert call(target, "GET", key(SLOT, word), db=1 - db) is None
+    assert call(target, "MGET", key(SLOT, "o"), key(SLOT, "n")) == [b"1", b"2"]
+    assert str(call(source, "GET", key(SLOT, "s"))).startswith(f"MOVED {SLOT} ")
+    wait(lambda: not any(call(source, "CLUSTER", "COUNTKEYSINSLOT", slot) for slot in range(LAST + 1)),
+         "the source has let go of them")
+
+
+def test_cancel(pair):
+    source, target = pair
+    fill(source)
+    call(source, "DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", 1)
+    move(source, target, 0, LAST)
+    wait_state(source, "waiting-to-pause")
+    assert call(source, "CLUSTER", "CANCELSLOTMIGRATIONS") == b"OK"
+    assert wait_over(source)[0] == "cancelled"
+    assert wait_over(target)[0] == "failed"
+    assert call(target, "DBSIZE") == 0
+    assert call(source, "GET", key(SLOT, "s")) == b"0-7"

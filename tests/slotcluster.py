@@ -1,0 +1,92 @@
+"""Clusters of a few servers for tests: started, met, their slots handed out."""
+
+import time
+
+from servers import Server
+
+SLOTS = 16384
+OPTIONS = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000", "--enable-debug-command", "yes",
+           "--cluster-databases", "4"]
+WAIT_S = 60.0
+
+
+def wait(check, what, seconds=WAIT_S):
+    """Until check() is true; its value."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := check():
+                return found
+        except OSError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"not in {seconds} s: {what}")
+
+
+def call(server, *words, db=0):
+    """One command on a connection of its own."""
+    with server.raw() as raw:
+        if db:
+            raw.call("SELECT", db)
+        return raw.call(*words)
+
+
+def start(folder, commands=(None, None), options=(), engine=""):
+    """Servers that are a cluster; the first has all slots. commands: None is Slotring."""
+    servers = []
+    for at, command in enumerate(commands):
+        servers.append(Server(folder / f"node{at}", *OPTIONS, *options, command=command, engine=engine).start())
+    call(servers[0], "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+    for at, server in enumerate(servers[1:], 1):
+        call(server, "CLUSTER", "SET-CONFIG-EPOCH", at)
+        call(servers[0], "CLUSTER", "MEET", "127.0.0.1", server.port)
+    for server in servers:
+        wait(lambda server=server: b"cluster_state:ok" in call(server, "CLUSTER", "INFO"), "the cluster is up")
+        wait(lambda server=server: call(server, "CLUSTER", "NODES").count(b" connected") == len(servers),
+             "all know all")
+    return servers
+
+
+def node_id(server):
+    """A node's id."""
+    return call(server, "CLUSTER", "MYID")
+
+
+def migrations(server):
+    """GETSLOTMIGRATIONS as dictionaries of text, newest first."""
+    found = []
+    for row in call(server, "CLUSTER", "GETSLOTMIGRATIONS"):
+        pairs = list(row.items()) if isinstance(row, dict) else list(zip(row[::2], row[1::2], strict=True))
+        found.append({key.decode(): value.decode() if isinstance(value, bytes) else value for key, value in pairs})
+    return found
+
+
+def move(source, target, first, last):
+    """Begins a migration of a range."""
+    answer = call(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", node_id(target))
+    assert answer == b"OK", answer
+
+
+def wait_over(server, seconds=WAIT_S):
+    """(state, message) of the newest migration once it is over."""
+    def look():
+        job = migrations(server)[0]
+        return job if job["state"] in ("success", "failed", "cancelled") else None
+    job = wait(look, f"the migration is over\n{server.log_tail()}", seconds)
+    return job["state"], job["message"]
+
+
+def wait_state(server, state):
+    """Until the newest migration is in a state."""
+    wait(lambda: migrations(server)[0]["state"] == state, state)
+
+
+def stop(servers):
+    """Ends them all."""
+    try:
+        for server in servers:
+            if server.is_alive():
+                server.stop()
+    finally:
+        for server in servers:
+            server.kill()

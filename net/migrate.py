@@ -168,6 +168,7 @@ def exchange(job: Job, link: Link, found: list[tuple[bytes, bytes, int]]) -> obj
         before.append(command(b"SELECT", b"%d" % job.target_db))
     link.send(b"".join(before) + restores(job, found), job.timeout_ms)
     refusals = [line for line in [link.line() for _ in before] if line.startswith(b"-")]
+    outset = bool(refusals)            # then wherever the keys went, it is not where they should
     arrived = []
     broken = None
     try:
@@ -175,7 +176,7 @@ def exchange(job: Job, link: Link, found: list[tuple[bytes, bytes, int]]) -> obj
             line = link.line()
             if line.startswith(b"-"):
                 refusals.append(line)
-            elif not refusals:
+            elif not outset:
                 arrived.append(key)
     except BrokenLinkError as error:
         broken = error

@@ -59,13 +59,19 @@ def test_options(pair, target):
     source.call("MSET", "a", 1, "b", 2, "c", 3)
     assert source.call(*to(target, "a", 0, 1000, "COPY")) == b"OK"
     assert source.call("GET", "a") == other.call("GET", "a") == b"1"
-    source.call("SET", "a", 5)
+    source.call("DEL", "a")
+    source.call("MSET", "a", 1, "x", 1, "y", 1)
+    assert source.call(*to(target, "", 0, 1000, "KEYS", "x", "a", "y")).startswith(
+        "ERR Target instance replied with error: BUSYKEY")
+    assert source.call("EXISTS", "x", "y") == 0, "those that have arrived go all the same"
+    assert source.call("SET", "a", 5) == b"OK"
     assert source.call(*to(target, "a", 0, 1000)) == (
         "ERR Target instance replied with error: BUSYKEY Target key name already exists.")
     assert source.call("GET", "a") == b"5"
     assert source.call(*to(target, "", 0, 1000, "REPLACE", "KEYS", "a", "b", "none", "c")) == b"OK"
     assert other.call("MGET", "a", "b", "c") == [b"5", b"2", b"3"]
     assert source.call("DBSIZE") == 0
+    assert other.call("DEL", "x", "y") == 2
     assert source.call(*to(target, "x", 0, 1000, "KEYS", "a")) == (
         "ERR When using MIGRATE KEYS option, the key argument must be set to the empty string")
     assert source.call(*to(target, "x", 0, 1000, "AUTH")) == "ERR syntax error"

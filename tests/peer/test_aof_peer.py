@@ -55,7 +55,8 @@ def stream_words(key: int, many: int) -> Iterator[tuple]:
         yield ("XADD", name, f"{item + 1}-1", "a", item, "b", "text")
     yield ("XGROUP", "CREATE", name, "group", "0")
     yield ("XREADGROUP", "GROUP", "group", "ann", "COUNT", "3", "STREAMS", name, ">")
-    yield ("XREADGROUP", "GROUP", "group", "bob", "COUNT", "1", "STREAMS", name, ">")
+    if many > 3:  # a consumer that finds nothing is not logged, by neither server
+        yield ("XREADGROUP", "GROUP", "group", "bob", "COUNT", "1", "STREAMS", name, ">")
     yield ("XACK", name, "group", "1-1")
     yield ("XDEL", name, "2-1")
 
@@ -163,7 +164,9 @@ def loads(reader: Server, source: Server, appendonly: str, expected: tuple[bytes
     took_s = time.monotonic() - began_s
     with reader.connect() as client:
         assert digest(client) == expected[0]
-        assert told(client) == expected[1]
+        found = told(client)
+        assert found.keys() == expected[1].keys()
+        assert not [(key, found[key], was) for key, was in expected[1].items() if found[key] != was][:3]
     reader.stop()
     return took_s
 

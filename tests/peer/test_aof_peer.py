@@ -113,13 +113,13 @@ def told_of(client, db: int, kind: bytes, keys: list) -> dict:
 
 
 def stream_facts(reply: list) -> list:
-    """XINFO STREAM FULL without the times at which consumers were seen, which replaying changes."""
+    """XINFO STREAM FULL without what neither server logs: when consumers were seen, what was read again."""
     info = pairs(reply)
     facts = [info[name] for name in (b"length", b"last-generated-id", b"max-deleted-entry-id", b"entries-added",
                                      b"recorded-first-entry-id")]
     for group in map(pairs, info[b"groups"]):
         facts.append([group[name] for name in (b"name", b"last-delivered-id", b"entries-read", b"lag", b"pel-count")])
-        facts.append([(entry[0], entry[1], entry[3]) for entry in group[b"pending"]])
+        facts.append([tuple(entry[:2]) for entry in group[b"pending"]])
         facts += [(pairs(consumer)[b"name"], pairs(consumer)[b"pel-count"]) for consumer in group[b"consumers"]]
     return facts
 

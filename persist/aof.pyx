@@ -379,6 +379,7 @@ cdef void start(int fd, int index_fd, u64 size) noexcept nogil:
     conf.aof_errno = 0
     block_clear()
     effects_log.taken = aof.written = aof.synced = effects_log.tail
+    feeds.logged = True
     conf.effects = 1
 
 
@@ -411,6 +412,7 @@ def end() -> None:
     """No more effects; what there are go to the file first. The files' closing is the caller's."""
     with nogil:
         lock_all()
+        feeds.logged = False
         conf.effects = 1 if feeds.open else 0
         conf.hold_replies = 0
         lock(&aof.lock)

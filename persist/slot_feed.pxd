@@ -28,6 +28,7 @@ cdef struct Feed:
 
 cdef struct Feeds:
     u32 open                       # how many there are
+    bint logged                    # the append-only file reads the log too; changed with all locks held
     u8[SLOTS] of_slot              # feed + 1; 0: none
     u64[SLOTS] since               # position from which on the slot's records are the feed's
     Feed[FEEDS_MAX] feeds

@@ -156,8 +156,8 @@ def open_feed(size_t limit) -> int:
     return i
 
 
-def close_feed(int feed, bint is_logged) -> None:
-    """The feed has ended. is_logged: there is another reader of the log."""
+def close_feed(int feed) -> None:
+    """The feed has ended."""
     cdef Feed* f = &feeds.feeds[feed]
     cdef u32 slot
     with nogil:
@@ -172,7 +172,7 @@ def close_feed(int feed, bint is_logged) -> None:
         f.state = 0
         unlock(&f.lock)
         feeds.open -= 1
-        if feeds.open == 0 and not is_logged:
+        if feeds.open == 0 and not feeds.logged:
             conf.effects = 0
         unlock_all()
 

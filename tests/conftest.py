@@ -49,6 +49,19 @@ def server(request, engine, tmp_path_factory):
     yield from _started(tmp_path_factory.mktemp("server"), options, engine)
 
 
+@pytest.fixture(scope="module")
+def cluster(engine, tmp_path_factory):
+    """A server in cluster mode whose slot map the tests set (slotmap.py)."""
+    import slotmap
+    server = slotmap.start(tmp_path_factory.mktemp("cluster"), "--cluster-databases", 4, "--io-threads", 2,
+                           engine=engine)
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
 @pytest.fixture
 def own_server(engine, tmp_path):
     """Starts servers for one test: own_server("--maxmemory", "10mb")."""

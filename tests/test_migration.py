@@ -5,7 +5,7 @@ import time
 
 import pytest
 import slotcluster
-from resp import Error
+from resp import Error, encode
 from slotcluster import call, migrations, move, node_id, wait, wait_over, wait_state
 from slotmap import key
 
@@ -108,7 +108,11 @@ def digests(server):
 
 def keys_in(server, slots=SLOTS):
     with server.raw() as raw:
-        return sum(raw.call("CLUSTER", "COUNTKEYSINSLOT", slot) for slot in slots)
+        found = 0
+        for db in range(DBS):
+            raw.call("SELECT", db)
+            found += sum(raw.call("CLUSTER", "COUNTKEYSINSLOT", slot) for slot in slots)
+        return found
 
 
 def test_slots_move_under_writes(pair):
@@ -253,6 +257,63 @@ def test_a_grant_that_is_not_used(pair):
     assert "did not take the slots over" in text
     is_clean(source, target)
     assert b"paused_reason:none" in call(source, "INFO", "clients")
+
+
+@pytest.mark.parametrize("longest", [0, 1])      # one of them is on the worker that the source is connected to
+def test_a_busy_target_does_not_take_what_was_given_up(pair, longest):
+    """Its workers have not seen yet that the source has let go when it would take over."""
+    source, target = pair
+    grant(source, target)
+    busy = [target.raw() for _ in range(2)]
+    if longest:
+        busy.reverse()
+    try:
+        busy[0].send(encode("DEBUG", "SLEEP", 4))
+        busy[1].send(encode("DEBUG", "SLEEP", 3) + encode("DEBUG", "SLOTMIGRATION", "PREVENT-FAILOVER", 0))
+        assert call(source, "CLUSTER", "CANCELSLOTMIGRATIONS") == b"OK"
+        assert wait_over(source)[0] == "cancelled"
+        assert call(source, "SET", key(5), "kept") == b"OK"
+        assert busy[1].replies(2) == [b"OK", b"OK"]
+        assert busy[0].reply() == b"OK"
+    finally:
+        for raw in busy:
+            raw.close()
+    assert wait_over(target)[0] == "failed"
+    assert call(source, "GET", key(5)) == b"kept"
+    is_clean(source, target)
+
+
+def test_flushslot_while_the_slot_is_handed_over(pair):
+    source, target = pair
+    grant(source, target)
+    answer = call(source, "CLUSTER", "FLUSHSLOT", 5)
+    assert str(answer).startswith("TRYAGAIN"), answer
+    assert keys_in(source, [5]) == 4 * DBS
+    call(target, "DEBUG", "SLOTMIGRATION", "PREVENT-FAILOVER", 0)
+    assert wait_over(source)[0] == "success"
+    assert keys_in(target, [5]) == 4 * DBS
+
+
+def test_flushslot_reaches_the_target(pair):
+    source, target = pair
+    fill(source)
+    call(source, "DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", 1)
+    move(source, target, FIRST, LAST)
+    wait_state(source, "waiting-to-pause")
+    assert call(source, "CLUSTER", "FLUSHSLOT", 5) == b"OK"
+    call(source, "DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", 0)
+    assert wait_over(source)[0] == "success"
+    assert keys_in(target, [5]) == 0
+    assert keys_in(target, [6]) == 4 * DBS
+
+
+def test_flushslot_at_the_target_ends_the_import(pair):
+    source, target = pair
+    grant(source, target)
+    assert call(target, "CLUSTER", "FLUSHSLOT", 5) == b"OK"
+    assert wait_over(target) == ("failed", "Data was flushed")
+    assert wait_over(source)[0] == "failed"
+    is_clean(source, target)
 
 
 def test_the_target_dies_with_a_grant(pair):

@@ -16,17 +16,6 @@ DOWN = "CLUSTERDOWN The cluster is down"
 MOVED = f"MOVED {THEIRS} 10.0.0.2:7002"
 
 
-@pytest.fixture(scope="module")
-def cluster(engine, tmp_path_factory):
-    server = slotmap.start(tmp_path_factory.mktemp("cluster"), "--cluster-databases", 4, "--io-threads", 2,
-                           engine=engine)
-    try:
-        yield server
-        server.stop()
-    finally:
-        server.kill()
-
-
 @pytest.fixture
 def raw(cluster):
     with cluster.raw() as raw:

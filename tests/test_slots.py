@@ -10,17 +10,6 @@ from slotmap import SLOTS, THIRD, key
 MINE, MINE2, THEIRS = 7, 8, 9000
 
 
-@pytest.fixture(scope="module")
-def cluster(engine, tmp_path_factory):
-    server = slotmap.start(tmp_path_factory.mktemp("cluster"), "--cluster-databases", 4, "--io-threads", 2,
-                           engine=engine)
-    try:
-        yield server
-        server.stop()
-    finally:
-        server.kill()
-
-
 @pytest.fixture
 def raw(cluster):
     with cluster.raw() as raw:

@@ -94,13 +94,12 @@ class ExportRun:
             time.sleep(BUSY_MS / 20)
 
     def _end(self) -> None:
-        from net import appendonly
         from persist import slot_feed
         if self.sock is not None:
             self.sock.close()
             self.sock = None
         if self.feed >= 0:
-            slot_feed.close_feed(self.feed, appendonly.state.mode != appendonly.OFF)
+            slot_feed.close_feed(self.feed)
             self.feed = -1
         self.unsent.clear()
         self.job.left_bytes = 0
@@ -234,7 +233,7 @@ class ExportRun:
         if self.migrations.prevents_pause or not self.is_whole or (most >= 0 and self._left() > max(most, SLACK_BYTES)):
             return
         with self.lock:
-            if self.job.state != jobs.WAIT_PAUSE:
+            if self.job.state != jobs.WAIT_PAUSE or self.migrations.is_flushing(self.slots):
                 return
             timeout_ms = self.config.get_value("cluster-manual-failover-timeout")
             self.machine.pausing(self._left(), timeout_ms, self.now())

@@ -3,6 +3,8 @@ migration itself comes to `said`, what ends it to `link_event`, in the thread of
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 LINK_ERROR, LINK_FULL, LINK_GONE = 1, 2, 3       # as in net/worker.pxd
 WRONG = "Failed to process command during slot migration. Check logs for more information"
+TCP_ESTABLISHED = 1                              # tcpi_state, the first byte of TCP_INFO
 NO_MEMORY = "Ran out of memory (OOM) during slot import"
 
 links: dict[int, ImportRun] = {}                 # by the client's id
@@ -25,7 +28,7 @@ links: dict[int, ImportRun] = {}                 # by the client's id
 class ImportRun:
     """An import and its connection."""
 
-    def __init__(self, migrations: Migrations, job: jobs.Job, client_id: int):
+    def __init__(self, migrations: Migrations, job: jobs.Job, client_id: int, fd: int):
         self.migrations, self.job, self.client_id = migrations, job, client_id
         self.lock, self.now = migrations.driver.lock, migrations.now
         self.machine = jobs.Import(job, write_log)
@@ -33,6 +36,7 @@ class ImportRun:
         self.slots = job.slots
         self.is_gone = False               # the connection
         self.is_killed = False
+        self.peek: socket.socket | None = socket.socket(fileno=os.dup(fd))
         links[client_id] = self
 
     def said(self, word: bytes) -> None:
@@ -50,6 +54,21 @@ class ImportRun:
             bridge.push(self.client_id, data)
         self.machine.out.clear()
 
+    def _is_held(self) -> bool:
+        """Has the source still got the connection? The kernel knows, also while the connection's worker is busy."""
+        try:
+            return self.peek is not None and (
+                self.peek.family == socket.AF_UNIX
+                or self.peek.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED)
+        except OSError:
+            return False
+
+    def _let_go(self) -> None:
+        """The connection may end; the lock is held."""
+        if self.peek is not None:
+            self.peek.close()
+            self.peek = None
+
     def ended(self, what: int) -> None:
         """Something that ends it has happened to the connection."""
         if what == LINK_GONE:
@@ -57,6 +76,7 @@ class ImportRun:
             links.pop(self.client_id, None)
         with self.lock:
             if what == LINK_GONE:
+                self._let_go()
                 self.machine.lost(self.now())
             elif self.job.in_progress:
                 if what == LINK_FULL:
@@ -89,7 +109,7 @@ class ImportRun:
         with driver.working() as bus:
             if self.job.state != jobs.GRANTED:
                 return
-            if self.is_gone:               # the source may have given it up meanwhile: then it has the slots
+            if self.is_gone or not self._is_held():  # the source may have given it up meanwhile: then it has the slots
                 self.machine.lost(self.now())
                 return
             if not is_safe:
@@ -106,6 +126,8 @@ class ImportRun:
         self._close()
 
     def _close(self) -> None:
+        with self.lock:
+            self._let_go()
         if not self.is_killed and not self.is_gone:
             self.is_killed = True
             if not bridge.kill_client(self.client_id):

@@ -42,11 +42,10 @@ RECEIVING = "receiving-snapshot"
 WAIT_PAUSED = "waiting-for-paused"
 REQUESTED = "failover-requested"
 CLEANING = "cleaning-up"
-ELSEWHERE = "occurring-on-primary"
 FAILED, CANCELLED, SUCCESS = "failed", "cancelled", "success"
 OVER = frozenset((FAILED, CANCELLED, SUCCESS))
 NO_EXPORT_ACK = frozenset((CONNECTING, SEND_AUTH, READ_AUTH, SEND_ESTABLISH, READ_ESTABLISH, SNAPSHOTTING, GRANTED))
-NO_IMPORT_ACK = frozenset((WAIT_ACK, ELSEWHERE, CLEANING, GRANTED))
+NO_IMPORT_ACK = frozenset((WAIT_ACK, CLEANING, GRANTED))
 
 NAME_LEN = 40
 ACK_MS = 1000
@@ -140,7 +139,6 @@ class Job:
     name: str = field(default_factory=lambda: secrets.token_hex(NAME_LEN // 2))
     state: str = CONNECTING
     text: str = ""
-    is_tracking: bool = False           # of a job that is not done here (any more)
     created_s: int = 0
     updated_s: int = 0
     acked_s: int = 0

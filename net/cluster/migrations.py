@@ -138,6 +138,7 @@ class Migrations:
         self.queue: SimpleQueue[Run | Drops] = SimpleQueue()
         self.thread: Thread | None = None
         self.version = -1
+        self.flushing: list[int] = []      # slots whose keys FLUSHSLOT is deleting
         self.prevents_pause = self.prevents_failover = False       # DEBUG SLOTMIGRATION
 
     def add(self, run: Run) -> None:
@@ -176,6 +177,27 @@ class Migrations:
     def holds_writes(self) -> bool:
         """Do writers of some slots wait for a migration?"""
         return any(isinstance(run.machine, jobs.Export) and run.machine.holds_writes for run in tuple(self.runs))
+
+    def flush_begins(self, slot: int) -> bool:
+        """FLUSHSLOT is about to delete; `flush_ends` follows. False: it may not now, for what it deletes would not be
+        told to the node that is about to have the slot. The driver's lock is held."""
+        for run in self.runs:
+            if not run.job.in_progress or not run.job.overlaps(slot, slot):
+                continue
+            if isinstance(run.machine, jobs.Import):
+                fail_flushed(run.machine, self.now())
+            elif run.machine.holds_writes:
+                return False
+        self.flushing.append(slot)
+        return True
+
+    def flush_ends(self, slot: int) -> None:
+        """It has deleted; the driver's lock is held."""
+        self.flushing.remove(slot)
+
+    def is_flushing(self, slots: list[int]) -> bool:
+        """Is one of these being flushed? Their writers are not held before that has been told."""
+        return not set(slots).isdisjoint(self.flushing)
 
     def owners_changed(self) -> None:
         """The router knows a new map; the driver's lock is held."""

@@ -135,12 +135,10 @@ def show(_client: object, _args: list[bytes]) -> object:
 
 
 def _describe(job: Job) -> dict:
-    found: dict[bytes, object] = {
+    return {
         b"name": job.name.encode(), b"operation": job.operation.encode(),
-        b"slot_ranges": range_text(job.ranges).encode()}
-    if not job.is_tracking:
-        found |= {b"target_node": job.target.encode(), b"source_node": job.source.encode()}
-    return found | {
+        b"slot_ranges": range_text(job.ranges).encode(),
+        b"target_node": job.target.encode(), b"source_node": job.source.encode(),
         b"create_time": job.created_s, b"last_update_time": job.updated_s, b"last_ack_time": job.acked_s,
         b"state": job.state.encode(), b"message": job.text.encode(), b"cow_size": 0,
         b"remaining_repl_size": job.left_bytes if job.operation == "EXPORT" else 0}
@@ -194,7 +192,7 @@ def _establish(client: object, args: list[bytes]) -> object:
         _check_can_start(bus)
         source, name, ranges = _parse_establish(driver, args)
         job = Job("IMPORT", ranges, source.name, bus.state.myself.name, source.name, bus.now, name)
-        run = ImportRun(driver.migrations, job, client.id)
+        run = ImportRun(driver.migrations, job, client.id, client.fd)
         driver.migrations.add(run)
         driver.migrations.drops.now(run.slots)
     slots.hide(run.slots, True)

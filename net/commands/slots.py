@@ -1,9 +1,13 @@
 """CLUSTER's subcommands about the data of slots: COUNTKEYSINSLOT, GETKEYSINSLOT, FLUSHSLOT, SLOT-STATS."""
 
+import contextlib
+from collections.abc import Iterator
+
 from engine.command import register_python, rows
 
 from engine import conf, slots
 from net import router
+from net.cluster import driver
 from net.commands.common import NO_KEYS, about, bare_syntax_error, integer, register_container, syntax_error, words
 from net.reply import OK, Error
 
@@ -60,9 +64,27 @@ def flush_slot(_client: object, args: list[bytes]) -> object:
         lazy = word == b"async"
     elif len(args) > 4:
         raise bare_syntax_error(args)
-    slots.delete_slot(slot, lazy, True)
+    with flushing(slot):
+        slots.delete_slot(slot, lazy, True)
     router.look_again()
     return OK
+
+
+@contextlib.contextmanager
+def flushing(slot: int) -> Iterator[None]:
+    """Migrations know that the slot is being flushed; Error while it is handed over (a client of Valkey waits then)."""
+    running = driver.driver
+    if running is None:
+        yield
+        return
+    with running.lock:
+        if not running.migrations.flush_begins(slot):
+            raise Error("TRYAGAIN The slot is being handed over to another node")
+    try:
+        yield
+    finally:
+        with running.lock:
+            running.migrations.flush_ends(slot)
 
 
 # ---- SLOT-STATS

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from random import Random
 
-import numpy as np
-
 from net.cluster import failover, gossip, liveness, receive
 from net.cluster import messages as m
 from net.cluster.decisions import Close, Dial, Save
@@ -28,6 +26,7 @@ from net.cluster.nodes import (
     Node,
     map_of,
 )
+from net.lazy import numpy as np
 
 PORT_OFFSET = 10000
 CRON_MS = 100

@@ -16,12 +16,13 @@ from random import Random
 from threading import RLock, Thread
 
 from net import log
-from net.cluster import decisions, nodesconf
+from net.cluster import decisions, nodesconf, running
 from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
 from net.cluster.migrations import Migrations
 from net.cluster.nodes import ClusterState
 from net.cluster.routes import Routes, find_router
 from net.config import Config
+from net.lazy import numpy as np
 
 SAVE_ERROR_EVERY_S = 30
 JOIN_S = 5.0
@@ -243,7 +244,6 @@ class Driver:
         state, me = self.bus.state, self.bus.state.myself
         if me.is_replica or self.routes.is_empty():
             return
-        import numpy as np
         taken, dropped = [], []
         for slot in range(len(state.owners)):
             owner = state.owner(slot)
@@ -414,30 +414,10 @@ class Driver:
                 self.settle()
 
 
-driver: Driver | None = None
-
-
-def links_bytes() -> int:
-    """Memory of the links' buffers."""
-    if driver is None:
-        return 0
-    with driver.lock:
-        bus = driver.bus
-        links = [link for node in bus.state.order[1:] for link in (node.link, node.inbound) if link is not None]
-        links += bus.strangers
-        return sum(bus.queued_bytes(link) + len(link.pending) for link in links)
-
-
-def connections() -> int:
-    """About how many sockets the bus has."""
-    return 0 if driver is None else (len(driver.bus.state.nodes) - 1) * 2
-
-
 def prepare(config: Config) -> None:
     """Before data is loaded, where cluster mode is on: nodes.conf is locked and read; ClusterError."""
-    global driver
     router = find_router()
     begin = getattr(router, "begin_cluster", None)
     if begin is not None:
         begin()
-    driver = Driver(config)
+    running.driver = Driver(config)

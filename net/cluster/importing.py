@@ -7,12 +7,11 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net import bridge, log
 from net.cluster import jobs
 from net.cluster.migrations import count_flushes, write_log
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE
+from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.migrations import Migrations

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net.cluster import messages as m
 from net.cluster.nodes import (
     REASON_COVERAGE,
@@ -18,6 +16,7 @@ from net.cluster.nodes import (
     T_STATE,
     Node,
 )
+from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.bus import Bus

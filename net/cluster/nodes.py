@@ -5,12 +5,13 @@ rest in Node objects. A node's place is its `index`: 1 is always this node, 0 no
 slot's owner. Indexes of others may change when a node goes.
 """
 
-from random import Random
+from __future__ import annotations
 
-import numpy as np
+from random import Random
 
 from net.cluster import messages as m
 from net.cluster.messages import MAP_BYTES, NO_SLOTS, SLOTS
+from net.lazy import numpy as np
 
 MYSELF = 1
 STATE_OK, STATE_FAIL = 0, 1
@@ -56,7 +57,7 @@ class Table:
 
     def _resize(self, places: int) -> None:
         kinds = dict.fromkeys(_TIMES, np.int64) | {"flags": np.int32, "numslots": np.int32, "inbound": np.int8,
-                                                   "reports": np.int32, "rows": m.GOSSIP}
+                                                   "reports": np.int32, "rows": m.gossip_type()}
         for name, kind in kinds.items():
             fresh = np.zeros(places, kind)
             if self.places:
@@ -86,10 +87,10 @@ class Table:
 def _in_table(name: str) -> property:
     view = name + "_v"
 
-    def get(node: "Node") -> int:
+    def get(node: Node) -> int:
         return getattr(node.table, view)[node.index]
 
-    def put(node: "Node", value: int) -> None:
+    def put(node: Node, value: int) -> None:
         getattr(node.table, view)[node.index] = value
 
     return property(get, put)
@@ -182,7 +183,7 @@ class Node:
         return self.replicaof.config_epoch if self.replicaof else self.config_epoch
 
     @property
-    def primary(self) -> "Node":
+    def primary(self) -> Node:
         """Its primary, or itself."""
         node = self
         while node.replicaof is not None and node.replicaof is not self:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net.cluster import messages as m
 from net.cluster.decisions import DropKeys, Follow
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE, Node, slots_of
+from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.bus import Bus

@@ -10,11 +10,10 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 
-import numpy as np
-
 from engine import store
 from net.cluster import nodes
 from net.cluster.nodes import ClusterState, Node
+from net.lazy import numpy as np
 
 ROUTER_MYSELF = 1
 # ClusterState.fail_reason and what the router calls it; a cluster that is down before any reason is known

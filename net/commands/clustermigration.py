@@ -1,10 +1,12 @@
 """CLUSTER and DEBUG: moving slots as a whole. The protocol is in net/cluster/jobs.py."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from net import log
 from net.cluster.bus import Bus
-from net.cluster.driver import Driver
 from net.cluster.exporting import ExportRun
 from net.cluster.importing import ImportRun, links
 from net.cluster.jobs import NAME_LEN, Job, range_text
@@ -14,6 +16,9 @@ from net.commands.cluster import ADMIN, current, find_slot, row, who
 from net.commands.common import help_lines, loose_int, syntax_error, words
 from net.config import parse_integer
 from net.reply import OK, Error
+
+if TYPE_CHECKING:
+    from net.cluster.driver import Driver
 
 Ranges = list[tuple[int, int]]
 MIGRATION_WORDS = {b"snapshot-eof": "SNAPSHOT-EOF", b"paused": "PAUSED", b"failover-granted": "FAILOVER-GRANTED",

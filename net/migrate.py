@@ -4,10 +4,10 @@ What is sent and what is deleted must be the same, though this server goes on se
 held back meanwhile (router.pause), and nothing else is. Connections to other servers are kept and used again."""
 
 import contextlib
+import functools
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from engine.hashing import slot_of
@@ -131,7 +131,12 @@ class Links:
 
 
 links = Links()
-_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="migrate")
+
+
+@functools.cache
+def _pool() -> object:
+    from concurrent.futures import ThreadPoolExecutor  # 1.5 MB that most servers never need
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="migrate")
 
 
 def command(*words: bytes) -> bytes:
@@ -237,7 +242,7 @@ def start(job: Job, answer: object) -> None:
             reply = run(job)
         answer(reply)
 
-    _pool.submit(work)
+    _pool().submit(work)
 
 
 cron.CRON.append(links.sweep)

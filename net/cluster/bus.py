@@ -6,16 +6,17 @@ Whoever runs it (net/cluster/driver.py, a simulated network) calls `cron` every 
 Times are Unix milliseconds. All calls are made under one lock of the caller's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from random import Random
 
-import numpy as np
-
 from net.cluster import failover, gossip, liveness, receive
 from net.cluster import messages as m
 from net.cluster.decisions import Close, Dial, Save
+from net.cluster.later import numpy as np
 from net.cluster.nodes import (
     MYSELF,
     T_BROADCAST,

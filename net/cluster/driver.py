@@ -5,10 +5,10 @@
 thread touches sockets.
 """
 
-import asyncio
+from __future__ import annotations
+
 import contextlib
 import os
-import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -18,6 +18,8 @@ from threading import RLock, Thread
 from net import log
 from net.cluster import decisions, nodesconf
 from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
+from net.cluster.later import asyncio
+from net.cluster.later import numpy as np
 from net.cluster.migrations import Migrations
 from net.cluster.nodes import ClusterState
 from net.cluster.routes import Routes, find_router
@@ -54,10 +56,10 @@ def _log(level: int, text: str) -> None:
     log.write(level, text)
 
 
-class Connection(asyncio.Protocol):
-    """A socket of a link, in the bus's thread."""
+class Connection:
+    """A socket of a link, in the bus's thread: asyncio's Protocol by its methods, not by its base (see later.py)."""
 
-    def __init__(self, driver: "Driver", link: Link | None):
+    def __init__(self, driver: Driver, link: Link | None):
         self.driver, self.link = driver, link
         self.transport: asyncio.Transport | None = None
 
@@ -97,6 +99,15 @@ class Connection(asyncio.Protocol):
         with self.driver.lock:
             self.driver.bus.closed(self.link, now_ms())
             self.driver.settle()
+
+    def eof_received(self) -> None:
+        """The other side sends nothing more: asyncio closes the socket."""
+
+    def pause_writing(self) -> None:
+        """Much is queued: the bus looks at `queued_bytes` and drops the link where it is too much."""
+
+    def resume_writing(self) -> None:
+        """Less is queued."""
 
     def queued_bytes(self) -> int:
         """What has not been taken by the kernel."""
@@ -176,7 +187,7 @@ class Driver:
         port, bus_port = self.config.get_value("port"), self.config.get_value("cluster-port")
         if not self.file.lock():
             raise ClusterError("")
-        rng = Random(secrets.randbits(256))
+        rng = Random(os.urandom(32))
         state = ClusterState(rng, now_ms())
         try:
             text = self.file.read()
@@ -243,7 +254,6 @@ class Driver:
         state, me = self.bus.state, self.bus.state.myself
         if me.is_replica or self.routes.is_empty():
             return
-        import numpy as np
         taken, dropped = [], []
         for slot in range(len(state.owners)):
             owner = state.owner(slot)

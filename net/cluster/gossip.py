@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net.cluster import liveness
 from net.cluster import messages as m
 from net.cluster.decisions import Follow
+from net.cluster.later import numpy as np
 from net.cluster.nodes import T_FSYNC, T_SAVE, T_STATE, Node
 
 if TYPE_CHECKING:

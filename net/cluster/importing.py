@@ -7,10 +7,9 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net import bridge, log
 from net.cluster import jobs
+from net.cluster.later import numpy as np
 from net.cluster.migrations import count_flushes, write_log
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE
 

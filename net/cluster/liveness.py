@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net.cluster import messages as m
+from net.cluster.later import numpy as np
 from net.cluster.nodes import (
     REASON_COVERAGE,
     REASON_MINORITY,

@@ -5,9 +5,11 @@ first 14 bytes how long a packet is, `decode` makes a Packet of a whole one; bot
 endian. Texts of addresses and names are str, ids are 40 bytes.
 """
 
+from __future__ import annotations
+
 import struct
 
-import numpy as np
+from net.cluster.later import numpy as np
 
 SIGNATURE = b"RCmb"
 VERSION = 1
@@ -49,9 +51,9 @@ LENGTHS = struct.Struct(">II")
 EXTENSION = struct.Struct(">IHH")
 MODULE_HEAD = struct.Struct(">QIB")
 MODULE_BYTES = 13
-GOSSIP = np.dtype([("id", "S40"), ("ping_sent", ">u4"), ("pong_received", ">u4"), ("ip", "S46"), ("port", ">u2"),
-                   ("cport", ">u2"), ("flags", ">u2"), ("pport", ">u2"), ("reserved", ">u2")])
-GOSSIP_BYTES = GOSSIP.itemsize
+GOSSIP = [("id", "S40"), ("ping_sent", ">u4"), ("pong_received", ">u4"), ("ip", "S46"), ("port", ">u2"),
+                   ("cport", ">u2"), ("flags", ">u2"), ("pport", ">u2"), ("reserved", ">u2")]
+GOSSIP_BYTES = 104
 
 _HEX = frozenset(b"0123456789abcdef")
 _BAD_CHARS = frozenset(";<=>?@[]^{|}~\\")

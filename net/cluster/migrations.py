@@ -12,11 +12,10 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from net import log
 from net.cluster import gossip, jobs
 from net.cluster import messages as m
+from net.cluster.later import numpy as np
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, Node
 
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ rest in Node objects. A node's place is its `index`: 1 is always this node, 0 no
 slot's owner. Indexes of others may change when a node goes.
 """
 
+from __future__ import annotations
+
 from random import Random
 
-import numpy as np
-
 from net.cluster import messages as m
+from net.cluster.later import numpy as np
 from net.cluster.messages import MAP_BYTES, NO_SLOTS, SLOTS
 
 MYSELF = 1
@@ -86,10 +87,10 @@ class Table:
 def _in_table(name: str) -> property:
     view = name + "_v"
 
-    def get(node: "Node") -> int:
+    def get(node: Node) -> int:
         return getattr(node.table, view)[node.index]
 
-    def put(node: "Node", value: int) -> None:
+    def put(node: Node, value: int) -> None:
         getattr(node.table, view)[node.index] = value
 
     return property(get, put)
@@ -182,7 +183,7 @@ class Node:
         return self.replicaof.config_epoch if self.replicaof else self.config_epoch
 
     @property
-    def primary(self) -> "Node":
+    def primary(self) -> Node:
         """Its primary, or itself."""
         node = self
         while node.replicaof is not None and node.replicaof is not self:

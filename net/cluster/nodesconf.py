@@ -7,10 +7,9 @@ import os
 import socket
 from collections.abc import Callable
 
-import numpy as np
-
 from engine.quoting import split_args
 from net.cluster import messages as m
+from net.cluster.later import numpy as np
 from net.cluster.nodes import SLOTS, ClusterState, Node, ranges_of, slots_of
 
 FIELDS_MIN = 8

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net.cluster import messages as m
 from net.cluster.decisions import DropKeys, Follow
+from net.cluster.later import numpy as np
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE, Node, slots_of
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 
-import numpy as np
-
 from engine import store
 from net.cluster import nodes
+from net.cluster.later import numpy as np
 from net.cluster.nodes import ClusterState, Node
 
 ROUTER_MYSELF = 1

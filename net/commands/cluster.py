@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 from engine.command import register_python
 
 from engine import hashing
@@ -11,6 +10,7 @@ from net.cluster import driver as running
 from net.cluster import failover, liveness, ownership
 from net.cluster.bus import PORT_OFFSET, Bus
 from net.cluster.driver import Driver
+from net.cluster.later import numpy as np
 from net.cluster.nodes import SLOTS, T_BROADCAST, T_FSYNC, T_SAVE, T_STATE, Node
 from net.commands.common import (
     NO_KEYS,

@@ -1,11 +1,10 @@
 """CLUSTER: the commands that show the cluster as this node sees it."""
 
-import numpy as np
-
 from net.cluster import driver as running
 from net.cluster import messages as m
 from net.cluster import nodesconf, routes
 from net.cluster.bus import LINK_BYTES, Bus, Link, Stats
+from net.cluster.later import numpy as np
 from net.cluster.nodes import MYSELF, Node, ranges_of, slots_of
 from net.commands import config as config_commands
 from net.commands.cluster import current, find_node, row

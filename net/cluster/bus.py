@@ -6,6 +6,8 @@ Whoever runs it (net/cluster/driver.py, a simulated network) calls `cron` every 
 Times are Unix milliseconds. All calls are made under one lock of the caller's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address

@@ -8,7 +8,6 @@ thread touches sockets.
 import asyncio
 import contextlib
 import os
-import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -177,7 +176,7 @@ class Driver:
         port, bus_port = self.config.get_value("port"), self.config.get_value("cluster-port")
         if not self.file.lock():
             raise ClusterError("")
-        rng = Random(secrets.randbits(256))
+        rng = Random(os.urandom(32))
         state = ClusterState(rng, now_ms())
         try:
             text = self.file.read()

@@ -22,7 +22,7 @@ can have.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -136,7 +136,7 @@ class Job:
     target: str
     peer: str                           # what the log says of the other node
     now: int
-    name: str = field(default_factory=lambda: secrets.token_hex(NAME_LEN // 2))
+    name: str = field(default_factory=lambda: os.urandom(NAME_LEN // 2).hex())
     state: str = CONNECTING
     text: str = ""
     created_s: int = 0

@@ -19,7 +19,7 @@ import numpy as np
 
 from net.cluster import messages as m
 from net.cluster import ownership
-from net.cluster.nodes import SLOTS, STATE_OK, T_SAVE, T_STATE, Node
+from net.cluster.nodes import SLOTS, STATE_OK, T_SAVE, T_STATE, Node, map_of
 from perf.charts import COLOURS, bars
 from perf.virtual import BUS_PORT, PORT, Machine, Network, VirtualLink
 
@@ -38,64 +38,71 @@ def cpu_s() -> float:
 # --- a cluster that has met ----------------------------------------------------------------------
 
 
-def _introduce(machine: Machine, others: list[Machine], now: int) -> None:
-    """The machine knows all others, as gossip and pongs would have told it."""
+def _introduce(machine: Machine, known: list[tuple], rows: np.ndarray, rank: np.ndarray, now: int) -> None:
+    """The machine knows all others, as gossip and pongs would have told it. rank: which node has which place."""
     state = machine.bus.state
-    for other in others:
-        me = other.bus.state.myself
-        node = state.create(me.id, KNOWN, now, me.shard_id)
-        node.set_address(other.ip, PORT, 0, BUS_PORT)
-        node.config_epoch = me.config_epoch
-        state.add_to_shard(node)
+    nodes, order, shards, table = state.nodes, state.order, state.shards, state.table
+    for number in rank[1:].tolist():
+        node_id, shard_id, ip, epoch, slots, numslots, head, tail = known[number]
+        node = Node(table, node_id, shard_id, KNOWN, now)
+        node.ip, node.tcp_port, node.cport = ip, PORT, BUS_PORT
+        node.config_epoch, node.slots, node.numslots = epoch, slots, numslots
+        node.said, node.said_tail = head, tail
+        nodes[node_id] = node
+        order.append(node)
+        shards[shard_id] = [node]
+    table.rows[1:len(order)] = rows[rank]
+    table.recount()
 
 
 def _connect(machines: list[Machine], now: int) -> None:
     """Two links between each two."""
-    for machine in machines:
-        for node in machine.bus.state.others():
-            target = machine.network.by_ip[node.ip]
-            there = target.bus.state.nodes[machine.bus.state.myself.id]
-            out, back = VirtualLink(node, now, target.ip, machine.ip), VirtualLink(None, now, machine.ip, target.ip)
+    count = len(machines)
+    for number, machine in enumerate(machines):
+        order, ip = machine.bus.state.order, machine.ip
+        for other in range(count):
+            if other == number:
+                continue
+            target = machines[other]
+            node = order[other + 1 if other > number else other + 2]
+            there = target.bus.state.order[number + 1 if number > other else number + 2]
+            out, back = VirtualLink(node, now, target.ip, ip), VirtualLink(None, now, ip, target.ip)
             back.node = there
             out.machine, back.machine = machine, target
             out.transport, back.transport = back, out
             out.is_connected = out.extensions = back.extensions = True
+            said = there.said
             node.link, there.inbound = out, back
+            there.said = said
 
 
 def formed(network: Network, count: int, **settings: object) -> list[Machine]:
     """So many nodes that have met a while ago; all slots have an owner."""
     machines = [network.add(**settings) for _ in range(count)]
     now = network.now_ms
-    parts = np.array_split(np.arange(SLOTS), count)
+    owners = np.arange(SLOTS) * count // SLOTS
+    known, rows = [], np.zeros(count, m.gossip_type())
     for number, machine in enumerate(machines):
-        me = machine.bus.state.myself
+        state = machine.bus.state
+        me = state.myself
         me.config_epoch = number + 1
         me.set_address(machine.ip, PORT, 0, BUS_PORT)
-    maps = []
-    for part in parts:
-        mask = np.zeros(SLOTS, bool)
-        mask[part] = True
-        maps.append(network.maps.setdefault(np.packbits(mask, bitorder="little").tobytes(), b""))
-    raws = list(network.maps)
-    network.maps.update((raw, raw) for raw in raws)
-    owners = np.repeat(np.arange(count), [len(part) for part in parts])
-    for number, machine in enumerate(machines):
-        others = machines[:number] + machines[number + 1:]
-        _introduce(machine, others, now)
-        state = machine.bus.state
+        me.slots, me.numslots = state.shared(map_of(owners == number)), int(np.count_nonzero(owners == number))
+        rows[number] = state.table.rows[1]
         state.current_epoch = count
+        state.state, state.size, state.safe_to_join, state.todo = STATE_OK, count, True, 0
+        machine.bus.first_state_time = now - 60_000
+        head, tail = machine.bus.ping_head(True)
+        known.append((me.id, me.shard_id, me.ip, me.config_epoch, me.slots, me.numslots, m.plain_head(head), tail))
+    for number, machine in enumerate(machines):
+        rank = np.array([number, *range(number), *range(number + 1, count)])
+        _introduce(machine, known, rows, rank, now)
+        state = machine.bus.state
         state.owners[:] = np.where(owners == number, 1, np.where(owners < number, owners + 2, owners + 1))
-        rank = [number, *range(number), *range(number + 1, count)]
-        for node, at in zip(state.order[1:], rank, strict=True):
-            node.slots = raws[at]
-            node.numslots = len(parts[at])
         table = state.table
         ages = np.random.default_rng(number).integers(0, settings.get("node_timeout", 15000) // 2, count)
         table.pong_received[1:count + 1] = now - ages
         table.data_received[1:count + 1] = now - ages
-        state.state, state.size, state.safe_to_join, state.todo = STATE_OK, count, True, 0
-        machine.bus.first_state_time = now - 60_000
     _connect(machines, now)
     return machines
 

@@ -7,7 +7,7 @@ each call of a bus its decisions are carried out here. Nothing depends on the wa
 import heapq
 from random import Random
 
-from net.cluster.bus import Bus, Link, Settings
+from net.cluster.bus import VERBOSE, WARNING, Bus, Link, Settings
 from net.cluster.decisions import Close, Deliver, Dial, Save
 from net.cluster.nodes import ClusterState
 
@@ -39,12 +39,12 @@ class Machine:
         state.create_myself(network.now_ms)
         self.logs: list[tuple[float, int, str]] = []
         self.bus = Bus(state, Settings(port=PORT, cport=BUS_PORT, **settings), rng, self.log)
+        self.bus.level = network.log_level
         self.bus.link_class = VirtualLink
         self.alive = True
         self.saves: list[bool] = []
         self.delivered: list[Deliver] = []
         self.other: list[object] = []           # decisions that nobody here carries out
-        self.bytes_sent = 0
 
     def log(self, level: int, text: str) -> None:
         """Keeps a line, where the network wants them."""
@@ -53,19 +53,25 @@ class Machine:
 
     def settle(self) -> None:
         """What is left to do after a call of the bus."""
-        bus, network = self.bus, self.network
+        bus = self.bus
         if bus.state.todo:
-            bus.before_sleep(network.now_ms)
+            bus.before_sleep(self.network.now_ms)
         if bus.actions:
             for action in bus.take_actions():
                 self._act(action)
         if bus.dirty:
-            for link, packets in bus.take_output():
-                pair = link.transport
+            self._send()
+
+    def _send(self) -> None:
+        network = self.network
+        when = network.now + network.latency_ms
+        for link, packets in self.bus.take_output():
+            pair = link.transport
+            if pair is not None and pair.machine.alive:
+                receive = pair.machine.receive
                 for packet in packets:
-                    self.bytes_sent += len(packet)
-                    if pair is not None:
-                        network.later(network.latency_ms, pair.machine.receive, pair, packet)
+                    network.count += 1
+                    heapq.heappush(network.events, (when, network.count, receive, (pair, packet)))
 
     def _act(self, action: object) -> None:
         network = self.network
@@ -133,17 +139,13 @@ class Network:
         self.latency_ms = latency_ms
         self.keeps_logs = keeps_logs
         self.now = float(START_MS)
+        self.now_ms = START_MS                    # the time as the bus has it
         self.events: list[tuple] = []
         self.count = 0
         self.maps: dict[bytes, bytes] = {}
         self.machines: list[Machine] = []
         self.by_ip: dict[str, Machine] = {}
         self.cut: set[tuple[int, int]] = set()    # pairs of machines between which nothing passes
-
-    @property
-    def now_ms(self) -> int:
-        """The time as the bus has it."""
-        return int(self.now)
 
     def add(self, **settings: object) -> Machine:
         """One more node, alone."""
@@ -152,6 +154,10 @@ class Network:
         self.by_ip[machine.ip] = machine
         self.later(self.rng.random() * CRON_MS, machine.tick)
         return machine
+
+    def log_level(self) -> int:
+        """The least level of lines that are kept."""
+        return VERBOSE if self.keeps_logs else WARNING + 1
 
     def later(self, delay_ms: float, function: object, *args: object) -> None:
         """Calls a function then."""
@@ -165,15 +171,19 @@ class Network:
         events = self.events
         while events and events[0][0] <= end:
             if until is not None and events[0][0] >= next_check:
-                self.now = max(self.now, next_check)
+                self._set_time(max(self.now, next_check))
                 if until():
                     return True
                 next_check += check_ms
                 continue
             self.now, _, function, args = heapq.heappop(events)
+            self.now_ms = int(self.now)
             function(*args)
-        self.now = end
+        self._set_time(end)
         return until is not None and until()
+
+    def _set_time(self, now: float) -> None:
+        self.now, self.now_ms = now, int(now)
 
     def arrive(self, dialler: Machine, dial: Dial) -> None:
         """A connection reaches its address: taken, refused, or lost in a dead machine."""

@@ -513,7 +513,7 @@ def fingerprint(machine):
     state = machine.bus.state
     table = state.table
     return (nodesconf.file_text(state), state.state, sorted(state.blacklist), len(machine.bus.actions),
-            [len(node.fail_reports or ()) for node in state.order[1:]], table.flags[:table.used].tolist(),
+            [node.reports for node in state.order[1:]], table.flags[:table.used].tolist(),
             sorted(state.shards))
 
 

@@ -28,7 +28,7 @@ from net.cluster.nodes import (
     Node,
     map_of,
 )
-from net.lazy import numpy as np
+from net.cluster.table import Link
 
 PORT_OFFSET = 10000
 CRON_MS = 100
@@ -71,28 +71,6 @@ class Settings:
     client_tls_port: int = 0
 
 
-class Link:
-    """One connection to or from a node."""
-
-    __slots__ = ("node", "is_inbound", "ctime", "extensions", "pending", "out", "out_bytes", "is_open", "is_connected",
-                 "peer_ip", "local_ip", "peer", "transport")
-
-    def __init__(self, node: Node | None, now: int, peer_ip: str = "", local_ip: str = "", peer: str = ""):
-        self.node = node
-        self.is_inbound = node is None
-        self.ctime = now
-        self.extensions = False          # the other side has said that it knows ping extensions
-        self.pending = b""               # the beginning of a packet
-        self.out: list[bytes] | None = None     # packets to be sent
-        self.out_bytes = 0
-        self.is_open = True
-        self.is_connected = self.is_inbound
-        self.peer_ip = peer_ip
-        self.local_ip = local_ip
-        self.peer = peer                 # host:port, for the log
-        self.transport: object = None    # the driver's
-
-
 @dataclass(slots=True)
 class Election:
     """The state of failovers, automatic ones and those that a user asks for."""
@@ -131,6 +109,11 @@ def no_keys(_slot: int) -> int:
     return 0
 
 
+def verbose() -> int:
+    """A level of log lines, where nobody says which are written."""
+    return VERBOSE
+
+
 def no_slots(_node: str) -> tuple[int, ...]:
     """Slots that a node may claim whatever its epoch, where none are given away."""
     return ()
@@ -145,7 +128,7 @@ class Bus:
         self.rng = rng
         self.log = log
         self.link_class = Link                      # a network that is not real has its own
-        self.debugs: Callable[[], bool] = bool      # are debug lines written? They cost
+        self.level: Callable[[], int] = verbose     # the least level of lines that are written
         self.count_keys: Callable[[int], int] = no_keys
         self.granted: Callable[[str], Iterable[int]] = no_slots
         self.repl_offset: Callable[[], int] = int
@@ -165,6 +148,7 @@ class Bus:
         self.disable_reconnection = False
         self.disable_random_ping = False
         self.has_address = False                    # announced, else found out
+        self.heads: dict[bool, tuple] = {}          # with extensions or not: (made of what, header, extensions)
         self.settings_changed()
 
     # ---- settings
@@ -185,6 +169,7 @@ class Bus:
         me.flags = (me.flags & ~m.F_NOFAILOVER | m.F_EXTENSIONS | m.F_LIGHT_PUBLISH | m.F_LIGHT_MODULE
                     | (m.F_NOFAILOVER if s.replica_no_failover else 0))
         self.state.version += 1
+        self.heads.clear()
         self.todo(T_SAVE | T_STATE)
 
     def todo(self, flags: int) -> None:
@@ -326,6 +311,20 @@ class Bus:
             self.repl_offset(), me.id, primary.slots, me.replicaof.id if me.replicaof else m.NO_ID,
             s.ip.encode("latin-1"), 0, b"", s.tls_port, s.cport, me.flags & 0xFFFF, state.state, bytes((paused, 0, 0))))
 
+    def ping_head(self, extended: bool) -> tuple[bytes, bytes]:
+        """Header and extensions of the ping family, but for type, counts and length: most often those of before."""
+        state, me = self.state, self.state.myself
+        primary = me.replicaof if me.is_replica and me.replicaof else me
+        made_of = (state.current_epoch, primary.config_epoch, primary.slots, me.id, me.replicaof, me.flags, state.state,
+                   me.shard_id, bool(self.election.mf_end))
+        kept = self.heads.get(extended)
+        if kept is not None and kept[0] == made_of and not state.blacklist:
+            return kept[1:]
+        parts = gossip.extensions(self) if extended else []
+        head = m.finish(self.head(m.PING), m.PING, b"", m.M_EXT_DATA, 0, len(parts))
+        self.heads[extended] = kept = made_of, head, b"".join(parts)
+        return kept[1:]
+
     def send(self, link: Link | None, kind: int, packet: bytes) -> None:
         """Puts a packet into a link's queue."""
         if link is None or not link.is_open:
@@ -455,29 +454,17 @@ class Bus:
 
     def _reconnect(self) -> None:
         """Dials who is not connected, gives up handshakes, asks again to be met."""
-        state, table = self.state, self.state.table
-        n, now = table.used, self.now
-        flags = table.flags[:n]
-        first = MYSELF + 1
-        if (table.link_ctime[first:n].all() and table.inbound[first:n].all()
-                and not (np.bitwise_or.reduce(flags[first:n]) & (m.F_HANDSHAKE | m.F_PFAIL) if n > first else 0)):
+        state = self.state
+        found = state.table.unconnected(self.now, self.handshake_timeout)
+        if found is None:
             return        # all is well, nearly always
-        others = (flags & (m.F_MYSELF | m.F_NOADDR)) == 0
-        others[0] = False
-        self.pfail_nodes = int(np.count_nonzero(others & (flags & m.F_PFAIL != 0)))
-        linked = table.link_ctime[:n] != 0
-        wanted = others & (~linked | (flags & m.F_HANDSHAKE != 0))
-        timeout = self.handshake_timeout
-        alone = others & linked & (table.inbound[:n] == 0) & (now - table.inbound_freed[:n] > timeout)
-        if alone.any():
-            wanted |= alone & (now - table.meet_sent[:n] > timeout)
-        places = np.flatnonzero(wanted)
-        if not len(places):
+        places, self.pfail_nodes = found
+        if not places:
             return
         budget = [0]
         if self.settings.node_timeout >= 2:
-            budget[0] = (n - 1) * CRON_MS // (self.settings.node_timeout // 2) * RETRIES_PER_TIMEOUT
-        for node in [state.order[place] for place in places.tolist()]:
+            budget[0] = len(state.nodes) * CRON_MS // (self.settings.node_timeout // 2) * RETRIES_PER_TIMEOUT
+        for node in [state.order[place] for place in places]:
             self._reconnect_one(node, budget)
 
     def _reconnect_one(self, node: Node, budget: list[int]) -> None:
@@ -520,22 +507,11 @@ class Bus:
     def _watch(self) -> tuple[bool, int, int, int]:
         """Looks at all nodes' times: drops dead links, pings, suspects. (Has a state changed, orphaned primaries,
         most replicas of one, replicas of this shard's)."""
-        state, table, s = self.state, self.state.table, self.settings
-        n, now = table.used, self.now
-        me = state.myself
-        skip = m.F_MYSELF | m.F_NOADDR | m.F_HANDSHAKE
-        ping_sent, link_ctime = table.ping_sent[:n], table.link_ctime[:n]
+        state, table, s, me = self.state, self.state.table, self.settings, self.state.myself
         half, interval = s.node_timeout // 2, s.ping_interval or s.node_timeout // 2
         counted = failover.count_replicas(self) if me.is_replica else (0, 0, 0)
-        oldest = table.pong_received[MYSELF + 1:n].min() if n > MYSELF + 1 else now
-        if now - oldest <= interval and not ping_sent.any() and not self.election.mf_end:
-            return False, *counted
-        waiting = ping_sent != 0
-        due = ~waiting & (link_ctime != 0) & (now - table.pong_received[:n] > interval)
-        late = waiting & (now - ping_sent > half) & (now - table.data_received[:n] > half)
-        places = np.flatnonzero((due | late) & (table.flags[:n] & skip == 0))
         changed = False
-        for node in [state.order[place] for place in places.tolist()]:
+        for node in [state.order[place] for place in table.watch(self.now, half, interval) or ()]:
             if node.table is table:      # not forgotten meanwhile
                 changed |= self._watch_one(node, half, interval)
         replica = self.election.mf_replica

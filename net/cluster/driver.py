@@ -200,7 +200,7 @@ class Driver:
         settings = Settings()
         self._read_settings(settings)
         bus = Bus(state, settings, rng, _log)
-        bus.debugs = lambda: log.state.level == log.DEBUG
+        bus.level = lambda: log.state.level
         bus.count_keys = self.routes.count_keys
         return bus
 

@@ -8,17 +8,14 @@ from net.cluster import liveness
 from net.cluster import messages as m
 from net.cluster.decisions import Follow
 from net.cluster.nodes import T_FSYNC, T_SAVE, T_STATE, Node
+from net.cluster.table import NEWS_ADDRESS, NEWS_AGREED, NEWS_BACK, NEWS_REPORT
 from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.bus import Bus, Link
 
-VERBOSE, NOTICE, WARNING = 1, 2, 3
+DEBUG, VERBOSE, NOTICE, WARNING = range(4)
 GOSSIP_MIN = 3
-GOSSIP_MAX = 65535
-FUTURE_MS = 500           # how far a gossiped pong may lie in our future
-FAILING = m.F_PFAIL | m.F_FAIL
-NOT_NORMAL = m.F_HANDSHAKE | m.F_MEET | FAILING
 
 
 # --- sending -------------------------------------------------------------------------------------
@@ -27,53 +24,29 @@ NOT_NORMAL = m.F_HANDSHAKE | m.F_MEET | FAILING
 def send_ping(bus: Bus, link: Link, kind: int) -> None:
     """Sends PING, PONG or MEET with gossip of some nodes, and of all that are suspected."""
     node = link.node
-    if bus.debugs():
+    if bus.level() <= DEBUG:
         name, human = (node.name, node.human) if node is not None else ("<unknown>", "<unknown>")
         way = "inbound" if link.is_inbound else "outbound"
-        bus.log(0, f"Sending {m.type_name(kind)} packet to node {name} ({human}) on {way} link")
-    if node is not None and not link.is_inbound:
-        if kind == m.PING:
+        bus.log(DEBUG, f"Sending {m.type_name(kind)} packet to node {name} ({human}) on {way} link")
+    receiver = 0
+    if node is not None:
+        receiver = node.index
+        if link.is_inbound:
+            pass
+        elif kind == m.PING:
             node.ping_sent = bus.now
         elif kind == m.MEET:
             node.meet_sent = bus.now
-    rows = _gossip_rows(bus, node)
-    body = rows.tobytes()
-    count = 0
-    if link.extensions or (node is not None and node.flags & m.F_EXTENSIONS):
-        parts = _extensions(bus)
-        count = len(parts)
-        body += b"".join(parts)
-    bus.send(link, kind, m.finish(bus.head(kind), kind, body, m.M_EXT_DATA, len(rows), count))
-
-
-def _gossip_rows(bus: Bus, receiver: Node | None) -> np.ndarray:
-    """The entries: a run of nodes from a random one on, then the suspected ones."""
     table = bus.state.table
     known = table.used - 1
-    wanted = max(known * bus.settings.gossip_percent // 100, GOSSIP_MIN)
-    wanted = min(wanted, known - 2)
-    places = np.empty(0, np.intp)
-    if wanted > 0:
-        start = bus.rng.randrange(known)
-        picked = (np.arange(start, start + min(wanted + 2, known)) % known) + 1
-        flags = table.flags[picked]
-        fit = flags & (m.F_MYSELF | m.F_PFAIL | m.F_HANDSHAKE | m.F_NOADDR) == 0
-        fit &= (table.link_ctime[picked] != 0) | (table.numslots[picked] != 0)
-        if receiver is not None:
-            fit &= picked != receiver.index
-        places = picked[fit][:wanted]
-    if bus.pfail_nodes:
-        flags = table.flags[:table.used]
-        suspects = np.flatnonzero((flags & (m.F_PFAIL | m.F_HANDSHAKE | m.F_NOADDR | m.F_MYSELF)) == m.F_PFAIL)
-        places = np.concatenate((places, suspects[:bus.pfail_nodes]))
-    rows = table.rows[places]
-    rows["ping_sent"] = table.ping_sent[places] // 1000
-    rows["pong_received"] = table.pong_received[places] // 1000
-    rows["flags"] = table.flags[places]
-    return rows[:GOSSIP_MAX]
+    wanted = min(max(known * bus.settings.gossip_percent // 100, GOSSIP_MIN), known - 2)
+    start = int(bus.rng.random() * known) if wanted > 0 else 0
+    extended = link.extensions or (node is not None and node.flags & m.F_EXTENSIONS)
+    head, tail = bus.ping_head(bool(extended))
+    bus.send(link, kind, table.ping(head, kind, bus.repl_offset(), tail, start, wanted, receiver, bus.pfail_nodes))
 
 
-def _extensions(bus: Bus) -> list[bytes]:
+def extensions(bus: Bus) -> list[bytes]:
     """The extensions of a ping, in Valkey's order."""
     me = bus.state.myself
     parts = [m.extension(kind, value) for kind, value in (
@@ -91,39 +64,39 @@ def _extensions(bus: Bus) -> list[bytes]:
 # --- receiving -----------------------------------------------------------------------------------
 
 
-def process_gossip(bus: Bus, packet: m.Packet, sender: Node | None) -> None:
-    """What a packet says of other nodes. sender: None where it is not known; a node in handshake counts as known."""
-    if not packet.count:
+def process_gossip(bus: Bus, data: bytes, count: int, sender: Node | None) -> None:
+    """What a packet says of `count` other nodes. sender: None where it is not known; a node in handshake counts as
+    known."""
+    if not count:
         return
-    state, gossip = bus.state, packet.gossip
-    nodes = state.nodes
-    ids = gossip["id"].tolist()
-    found = [nodes.get(node_id) for node_id in ids]
-    strangers = [place for place, node in enumerate(found) if node is None]
-    if strangers and not _ids_are_valid(bus, gossip, strangers, sender):
-        return
-    for place in strangers:
-        if sender is not None:
+    state, table = bus.state, bus.state.table
+    strangers = table.find(data, count)
+    if strangers is not None:
+        gossip = np.frombuffer(data, m.gossip_type(), count, m.HEADER_BYTES)
+        if not _ids_are_valid(bus, gossip, strangers, sender):
+            return
+        for place in strangers if sender is not None else ():
             _add_node(bus, gossip[place])
-    places = np.fromiter((0 if node is None else node.index for node in found), np.intp, len(found))
-    flags = gossip["flags"].astype(np.int32)
-    known = places > 1
-    bad = flags & FAILING != 0
-    table = state.table
-    local = table.flags[places]
-    if sender is not None:
-        special = known & (bad | (table.reports[places] != 0) | (local & FAILING != 0))
-        if special.any():
-            for at in np.flatnonzero(special).tolist():
-                node = found[at]
-                if node.table is table:
-                    _failure_news(bus, node, sender, int(flags[at]))
-                    _address_news(bus, node, gossip[at], int(flags[at]))
-            local = table.flags[places]
-    fine = known & ~bad & (local & NOT_NORMAL == 0) & (table.ping_sent[places] == 0) & (table.reports[places] == 0)
-    pongs = gossip["pong_received"].astype(np.int64) * 1000
-    fine &= (pongs > table.pong_received[places]) & (pongs <= bus.now + FUTURE_MS)
-    table.pong_received[places[fine]] = pongs[fine]
+    place, votes = (sender.index, sender.is_voting) if sender is not None else (0, False)
+    news = table.take(data, count, place, votes, bus.now, liveness.oldest_report(bus),
+                      state.size // 2 + 1 - state.myself.is_voting, bus.level() <= VERBOSE)
+    if news is not None:
+        order = state.order
+        _gossip_news(bus, sender, data, [(entry, order[place], bits) for entry, place, bits in news])
+
+
+def _gossip_news(bus: Bus, sender: Node, data: bytes, news: list[tuple[int, Node, int]]) -> None:
+    """What is to be said or decided of nodes that somebody does not reach, or this node does not."""
+    for entry, node, bits in news:
+        if bits & NEWS_REPORT:
+            bus.log(VERBOSE, f"Node {sender.label} reported node {node.label} as not reachable.")
+        if bits & NEWS_BACK:
+            bus.log(VERBOSE, f"Node {sender.label} reported node {node.label} is back online.")
+        if bits & NEWS_AGREED:
+            liveness.fail_if_agreed(bus, node)
+        if bits & NEWS_ADDRESS:
+            at = m.HEADER_BYTES + m.GOSSIP_BYTES * entry
+            _address_news(bus, node, np.frombuffer(data, m.gossip_type(), 1, at)[0])
 
 
 def _ids_are_valid(bus: Bus, gossip: np.ndarray, places: list[int], sender: Node | None) -> bool:
@@ -164,24 +137,8 @@ def _add_node(bus: Bus, entry: np.void) -> None:
     state.version += 1
 
 
-def _failure_news(bus: Bus, node: Node, sender: Node | None, flags: int) -> None:
-    """The sender thinks that the node fails, or no longer."""
-    if sender is None:
-        return
-    if flags & FAILING:
-        if sender.is_voting and bus.state.add_report(node, sender, bus.now):
-            bus.log(VERBOSE, f"Node {sender.label} reported node {node.label} as not reachable.")
-        liveness.fail_if_agreed(bus, node)
-    elif bus.state.drop_report(node, sender):
-        bus.log(VERBOSE, f"Node {sender.label} reported node {node.label} is back online.")
-    if bus.state.table.reports_v[node.index]:
-        liveness.count_reports(bus, node)
-
-
-def _address_news(bus: Bus, node: Node, entry: np.void, flags: int) -> None:
+def _address_news(bus: Bus, node: Node, entry: np.void) -> None:
     """A node that we cannot reach is elsewhere, says somebody who reaches it."""
-    if not node.flags & FAILING or flags & (m.F_NOADDR | FAILING):
-        return
     try:
         ip = m.text_of(bytes(entry["ip"]))
     except m.BadPacket:

@@ -9,6 +9,7 @@ from net.cluster.nodes import (
     REASON_COVERAGE,
     REASON_MINORITY,
     REASON_NONE,
+    SLOTS,
     STATE_FAIL,
     STATE_OK,
     T_FAILOVER,
@@ -16,7 +17,6 @@ from net.cluster.nodes import (
     T_STATE,
     Node,
 )
-from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.bus import Bus
@@ -33,9 +33,14 @@ REASONS = {
 }
 
 
+def oldest_report(bus: Bus) -> int:
+    """Reports of failures up to then no longer count."""
+    return bus.now - bus.settings.node_timeout * REPORT_VALIDITY
+
+
 def count_reports(bus: Bus, node: Node) -> int:
     """How many primaries say, and have not long ceased to, that the node fails."""
-    return bus.state.count_reports(node, bus.now - bus.settings.node_timeout * REPORT_VALIDITY)
+    return bus.state.count_reports(node, oldest_report(bus))
 
 
 def mark_failing(bus: Bus, node: Node) -> None:
@@ -90,17 +95,10 @@ def update_state(bus: Bus) -> None:
         state.safe_to_join = False
         return
     state.safe_to_join = True
-    table = state.table
-    flags = table.flags[:table.used]
+    state.size, reachable, covered = state.table.census()
     fresh, reason = STATE_OK, REASON_NONE
-    if bus.settings.require_full_coverage:
-        gone = flags & m.F_FAIL != 0
-        gone[0] = True
-        if gone[state.owners].any():
-            fresh, reason = STATE_FAIL, REASON_COVERAGE
-    voting = (flags & m.F_PRIMARY != 0) & (table.numslots[:table.used] > 0)
-    state.size = int(np.count_nonzero(voting))
-    reachable = int(np.count_nonzero(voting & (flags & (m.F_PFAIL | m.F_FAIL) == 0)))
+    if bus.settings.require_full_coverage and covered < SLOTS:
+        fresh, reason = STATE_FAIL, REASON_COVERAGE
     if reachable < state.size // 2 + 1:
         fresh, reason = STATE_FAIL, REASON_MINORITY
         bus.among_minority_time = now

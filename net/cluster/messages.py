@@ -46,6 +46,7 @@ TEXT_EXTENSIONS = frozenset((X_HOSTNAME, X_NODENAME, X_IPV4, X_IPV6, X_ZONE))
 PORT_EXTENSIONS = frozenset((X_PORT, X_TLS_PORT))
 
 HEADER = struct.Struct(">4sIHHHHQQq40s2048s40s46sH30sHHHB3s")
+EPOCHS, EPOCHS_AT = struct.Struct(">QQq"), 16     # the current one, the sender's, its replication offset
 LIGHT_HEADER = struct.Struct(">4sIHHHH")
 UPDATE_BODY = struct.Struct(">Q40s2048s")
 LENGTHS = struct.Struct(">II")
@@ -101,7 +102,7 @@ class Packet:
     """A packet that holds what its lengths promise. `body` depends on the type, see `decode`."""
 
     __slots__ = ("kind", "light", "length", "port", "count", "current_epoch", "config_epoch", "offset", "sender",
-                 "slots", "replicaof", "ip", "pport", "cport", "flags", "state", "mflags", "body", "gossip",
+                 "slots", "replicaof", "ip", "pport", "cport", "flags", "state", "mflags", "body", "data",
                  "extensions")
 
     def __init__(self, kind: int, light: bool, length: int):
@@ -109,8 +110,18 @@ class Packet:
         self.light = light
         self.length = length
         self.body: tuple = ()
-        self.gossip: np.ndarray | None = None
+        self.data = b""            # all of it, of the ping family
         self.extensions: list[tuple[int, object]] = []
+
+    @property
+    def gossip(self) -> np.ndarray:
+        """The entries of gossip, an array of gossip_type()."""
+        return np.frombuffer(self.data, gossip_type(), self.count, HEADER_BYTES)
+
+    @property
+    def tail(self) -> bytes:
+        """What comes after the gossip."""
+        return self.data[HEADER_BYTES + GOSSIP_BYTES * self.count:]
 
     @property
     def claims_primary(self) -> bool:
@@ -220,7 +231,7 @@ def _decode_ping(packet: Packet, data: bytes) -> None:
     if packet.length < at:
         raise BadPacket(f"Received invalid {type_name(packet.kind)} packet with gossip count {packet.count} that "
                         f"exceeds total packet length ({packet.length})")
-    packet.gossip = np.frombuffer(data, gossip_type(), packet.count, HEADER_BYTES)
+    packet.data = data
     if packet.mflags & M_EXT_DATA:
         left = (data[2214] << 8) | data[2215]
         for _ in range(left):
@@ -281,6 +292,12 @@ def finish(head: bytearray, kind: int, body: bytes = b"", mflags: int = 0, count
     packet[2253] |= mflags
     packet += body
     return bytes(packet)
+
+
+def plain_head(data: bytes) -> bytes:
+    """A packet's header without what says nothing of its sender, see table.again."""
+    return (data[:4] + bytes(4) + data[8:12] + bytes(12) + data[24:32] + bytes(8) + data[40:2252] + b"\0"
+            + data[2253:HEADER_BYTES])
 
 
 def light(kind: int, body: bytes) -> bytes:

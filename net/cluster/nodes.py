@@ -1,7 +1,7 @@
 """Who is in the cluster and who owns which slot, as one node sees it: no protocol, no sockets, no clock.
 
-What is looked at for all nodes at once (times of pings and pongs, flags) lies in numpy arrays, one place a node; the
-rest in Node objects. A node's place is its `index`: 1 is always this node, 0 nobody. `owners` has the index of each
+What is looked at for all nodes at once (times of pings and pongs, flags) lies in arrays (table.pyx), one place a node;
+the rest in Node objects. A node's place is its `index`: 1 is always this node, 0 nobody. `owners` has the index of each
 slot's owner. Indexes of others may change when a node goes.
 """
 
@@ -11,6 +11,7 @@ from random import Random
 
 from net.cluster import messages as m
 from net.cluster.messages import MAP_BYTES, NO_SLOTS, SLOTS
+from net.cluster.table import Place, Table
 from net.lazy import numpy as np
 
 MYSELF = 1
@@ -18,10 +19,7 @@ STATE_OK, STATE_FAIL = 0, 1
 REASON_NONE, REASON_COVERAGE, REASON_MINORITY = 0, 1, 2
 # what before_sleep has to do
 T_FAILOVER, T_STATE, T_SAVE, T_FSYNC, T_MANUAL, T_BROADCAST = (1 << bit for bit in range(6))
-FIRST_PLACES = 16
 MASK64 = m.U64
-
-_TIMES = ("ping_sent", "pong_received", "data_received", "link_ctime", "inbound_freed", "meet_sent", "attempt")
 
 
 def slots_of(raw: bytes) -> np.ndarray:
@@ -44,138 +42,10 @@ def ranges_of(numbers: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
 
-class Table:
-    """The arrays; memoryviews (short names ending in _v) of the same memory for single values."""
-
-    __slots__ = (*_TIMES, "flags", "numslots", "inbound", "reports", "rows", "places", "used",
-                 *(name + "_v" for name in _TIMES), "flags_v", "numslots_v", "inbound_v", "reports_v")
-
-    def __init__(self, places: int = FIRST_PLACES):
-        self.used = 1                  # place 0 is nobody
-        self.places = 0
-        self._resize(places)
-
-    def _resize(self, places: int) -> None:
-        kinds = dict.fromkeys(_TIMES, np.int64) | {"flags": np.int32, "numslots": np.int32, "inbound": np.int8,
-                                                   "reports": np.int32, "rows": m.gossip_type()}
-        for name, kind in kinds.items():
-            fresh = np.zeros(places, kind)
-            if self.places:
-                fresh[:self.places] = getattr(self, name)
-            setattr(self, name, fresh)
-            if name != "rows":
-                setattr(self, name + "_v", memoryview(fresh))
-        self.places = places
-
-    def add(self) -> int:
-        """A new place, all zero."""
-        if self.used == self.places:
-            self._resize(self.places * 2)
-        self.used += 1
-        return self.used - 1
-
-    def drop_last(self, to: int) -> None:
-        """The last place moves to another one, which is free."""
-        last = self.used - 1
-        for name in (*_TIMES, "flags", "numslots", "inbound", "reports", "rows"):
-            array = getattr(self, name)
-            array[to] = array[last]
-            array[last] = np.zeros(1, array.dtype)[0]
-        self.used = last
-
-
-def _in_table(name: str) -> property:
-    view = name + "_v"
-
-    def get(node: Node) -> int:
-        return getattr(node.table, view)[node.index]
-
-    def put(node: Node, value: int) -> None:
-        getattr(node.table, view)[node.index] = value
-
-    return property(get, put)
-
-
-class Node:
+class Node(Place):
     """A node as this one knows it. Times are Unix milliseconds; 0: never. Ids are 40 bytes."""
 
-    __slots__ = ("table", "index", "id", "shard_id", "ctime", "config_epoch", "slots", "replicas", "replicaof",
-                 "fail_time", "orphaned_time", "repl_offset", "ip", "tcp_port", "tls_port", "cport",
-                 "hostname", "nodename", "zone", "client_ipv4", "client_ipv6", "client_port",
-                 "client_tls_port", "_link", "_inbound", "fail_reports")
-
-    flags = _in_table("flags")
-    ping_sent = _in_table("ping_sent")
-    pong_received = _in_table("pong_received")
-    data_received = _in_table("data_received")
-    inbound_freed = _in_table("inbound_freed")
-    meet_sent = _in_table("meet_sent")
-    attempt = _in_table("attempt")
-    numslots = _in_table("numslots")
-
-    def __init__(self, table: Table, node_id: bytes, shard_id: bytes, flags: int, now: int):
-        self.table = table
-        self.index = table.add()
-        self.id = node_id
-        self.shard_id = shard_id
-        self.ctime = now
-        self.flags = flags
-        self.inbound_freed = now
-        self.config_epoch = self.fail_time = self.orphaned_time = self.repl_offset = 0
-        self.slots = NO_SLOTS
-        self.replicas: list[Node] | None = None      # by id
-        self.replicaof: Node | None = None
-        self.ip = self.hostname = self.nodename = self.zone = self.client_ipv4 = self.client_ipv6 = ""
-        self.tcp_port = self.tls_port = self.cport = self.client_port = self.client_tls_port = 0
-        self._link: object = None
-        self._inbound: object = None
-        self.fail_reports: dict[Node, int] | None = None
-        table.rows["id"][self.index] = node_id
-
-    @property
-    def link(self) -> object:
-        """The connection that this node has dialled to it, or None."""
-        return self._link
-
-    @link.setter
-    def link(self, link: object) -> None:
-        self._link = link
-        self.table.link_ctime_v[self.index] = 0 if link is None else link.ctime
-
-    @property
-    def inbound(self) -> object:
-        """The connection that it has dialled to this node, or None."""
-        return self._inbound
-
-    @inbound.setter
-    def inbound(self, link: object) -> None:
-        self._inbound = link
-        self.table.inbound_v[self.index] = link is not None
-
-    @property
-    def is_primary(self) -> int:
-        """Is it a primary?"""
-        return self.flags & m.F_PRIMARY
-
-    @property
-    def is_replica(self) -> int:
-        """Is it a replica?"""
-        return self.flags & m.F_REPLICA
-
-    @property
-    def is_failed(self) -> int:
-        """Do the primaries agree that it is gone?"""
-        return self.flags & m.F_FAIL
-
-    @property
-    def in_handshake(self) -> int:
-        """Is its id still one made up here?"""
-        return self.flags & m.F_HANDSHAKE
-
-    @property
-    def is_voting(self) -> bool:
-        """Has it a vote: is it a primary with slots?"""
-        return bool(self.flags & m.F_PRIMARY and self.numslots)
+    __slots__ = ()
 
     @property
     def epoch(self) -> int:
@@ -211,11 +81,8 @@ class Node:
     def set_address(self, ip: str, tcp_port: int, tls_port: int, cport: int) -> None:
         """Where it is; also into what is gossiped of it."""
         self.ip, self.tcp_port, self.tls_port, self.cport = ip, tcp_port, tls_port, cport
-        row = self.table.rows[self.index:self.index + 1]
-        row["ip"] = ip.encode("latin-1")
-        row["port"] = tcp_port
-        row["pport"] = tls_port
-        row["cport"] = cport
+        self.said = None
+        self.table.set_address(self.index, ip.encode("latin-1"), tcp_port, tls_port, cport)
 
     def __repr__(self) -> str:
         return f"<node {self.name[:8]} {self.human} flags {self.flags:#x}>"
@@ -243,7 +110,7 @@ class ClusterState:
         self.size = 0                                # primaries with slots
         self.todo = 0
         self.version = 0                             # counts changes of what the router must know
-        self.maps = {} if maps is None else maps     # one object for equal slot maps
+        self.maps = maps           # one object for equal bytes, where many states are in one process
         self.myself: Node | None = None
         self.now = now
 
@@ -273,13 +140,12 @@ class ClusterState:
         if node.index == MYSELF:
             return
         other, table, place = self.order[MYSELF], self.table, node.index
-        for name in (*_TIMES, "flags", "numslots", "inbound", "reports", "rows"):
-            array = getattr(table, name)
-            array[[MYSELF, place]] = array[[place, MYSELF]]
+        table.swap(MYSELF, place)
         mine, theirs = self.owners == place, self.owners == MYSELF
         self.owners[mine], self.owners[theirs] = MYSELF, place
         self.order[MYSELF], self.order[place] = node, other
-        node.index, other.index = MYSELF, place
+        node.move_to(table, MYSELF)
+        other.move_to(table, place)
         self.version += 1
 
     def rename(self, node: Node, node_id: bytes) -> None:
@@ -287,7 +153,8 @@ class ClusterState:
         del self.nodes[node.id]
         node.id = node_id
         self.nodes[node_id] = node
-        self.table.rows["id"][node.index] = node_id
+        self.table.set_id(node.index, node_id)
+        node.said = None
         self.version += 1
 
     def forget(self, node: Node) -> None:
@@ -296,25 +163,20 @@ class ClusterState:
             for slot in [slot for slot, other in open_slots.items() if other is node]:
                 del open_slots[slot]
         self.unassign(slots_of(node.slots))
-        for place in np.flatnonzero(self.table.reports[:self.table.used]).tolist():
-            self.drop_report(self.order[place], node)
         self.remove_from_shard(node)
         for replica in node.replicas or ():
             replica.replicaof = None
         if node.replicaof is not None:
             self.remove_replica(node.replicaof, node)
         del self.nodes[node.id]
-        last = self.order.pop()
+        place, last = node.index, self.order.pop()
+        self.table.drop(place)
         if last is not node:
-            place = node.index
             self.owners[self.owners == last.index] = place
-            self.table.drop_last(place)
             self.order[place] = last
-            last.index = place
-        else:
-            self.table.drop_last(last.index)
-        node.table = Table(2)      # who still holds it writes into nothing
-        node.index = node.table.add()
+            last.move_to(self.table, place)
+        nowhere = Table(2)         # who still holds it writes into nothing
+        node.move_to(nowhere, nowhere.add(node.id, 0, 0))
         self.version += 1
 
     def lookup(self, node_id: bytes) -> Node | None:
@@ -371,8 +233,8 @@ class ClusterState:
         return self.order[self.owners[slot]]
 
     def shared(self, raw: bytes) -> bytes:
-        """The one object for this slot map."""
-        return self.maps.setdefault(raw, raw)
+        """The one object for these bytes."""
+        return raw if self.maps is None else self.maps.setdefault(raw, raw)
 
     def _set_map(self, node: Node) -> None:
         had = node.numslots
@@ -428,30 +290,15 @@ class ClusterState:
 
     def add_report(self, failing: Node, sender: Node, now: int) -> bool:
         """A primary says that a node fails; True: it had not said so."""
-        if failing.is_failed:
-            return False
-        if failing.fail_reports is None:
-            failing.fail_reports = {}
-        fresh = sender not in failing.fail_reports
-        failing.fail_reports[sender] = now // 1000 * 1000 + 1000    # whole seconds, rounded up
-        self.table.reports_v[failing.index] = len(failing.fail_reports)
-        return fresh
+        return not failing.is_failed and self.table.report(failing.index, sender.index, now)
 
     def drop_report(self, node: Node, sender: Node) -> bool:
         """The sender sees the node well again; True: it had not."""
-        if not node.fail_reports or node.fail_reports.pop(sender, None) is None:
-            return False
-        self.table.reports_v[node.index] = len(node.fail_reports)
-        return True
+        return self.table.withdraw(node.index, sender.index)
 
     def count_reports(self, node: Node, oldest: int) -> int:
         """How many reports are newer than `oldest`; older ones are dropped."""
-        if not node.fail_reports:
-            return 0
-        for sender in [sender for sender, when in node.fail_reports.items() if when <= oldest]:
-            del node.fail_reports[sender]
-        self.table.reports_v[node.index] = len(node.fail_reports)
-        return len(node.fail_reports)
+        return self.table.count_reports(node.index, oldest)
 
     # ---- the blacklist
 

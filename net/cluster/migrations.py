@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from net.cluster.driver import Driver
 
 TICK_S = 0.1
-DROP_S, DROP_REST_S = 0.005, 0.002
+DROP_S, DROP_REST_S = 0.001, 0.001
 FIRST_PING_MS = 1000        # after a doubt begins: what was on its way to the target has arrived or is lost
 
 

@@ -5,7 +5,7 @@ another node, deleting a whole slot, hiding one that is being imported.
 Deletions are made a few keys at a time under the slot's lock, and each is in the effects log as DEL or UNLINK, so that
 nobody waits long, and who reads the log needs to know nothing of slots. One thread at a time deletes."""
 from libc.stdlib cimport abort, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from engine.command cimport Ctx, Session
 from engine.commands.dump cimport dump_entry
 from engine.defs cimport *
@@ -288,13 +288,18 @@ def keys(u32 slot, u32 db, u64 most) -> list:
     return found
 
 
-def with_keys() -> list:
-    """The slots that have keys, in any database."""
+def with_keys(slots=range(SLOTS)) -> list:
+    """Those of these slots that have keys, in any database."""
     cdef u32 slot, db
     cdef Partition* p
-    cdef u8 some[SLOTS]
+    cdef u8[SLOTS] some
+    memset(some, 0, sizeof(some))
+    for slot in slots:
+        some[slot] = 1
     with nogil:
         for slot in range(SLOTS):
+            if not some[slot]:
+                continue
             p = part_of(slot)
             lock(&p.lock)
             some[slot] = 0

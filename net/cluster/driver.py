@@ -236,7 +236,7 @@ class Driver:
         self._read_settings(settings)
         bus = Bus(state, settings, rng, _log)
         bus.debugs = lambda: log.state.level == log.DEBUG
-        bus.count_keys = self.routes.count_keys
+        bus.count_keys, bus.with_keys = self.routes.count_keys, self.routes.with_keys
         return bus
 
     def _read_settings(self, settings: Settings) -> None:

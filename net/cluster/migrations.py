@@ -158,11 +158,22 @@ class Migrations:
             self.thread = Thread(target=self._serve, name="migrations", daemon=True)
             self.thread.start()
 
-    def moving(self, operation: str, slot: int = -1) -> bool:
-        """Is one under way that is an EXPORT or IMPORT (of a slot)?"""
-        return any(run.job.operation == operation and (slot < 0 or run.job.overlaps(slot, slot))
-                   for run in self.runs
-                   if (run.job.in_progress if operation == "EXPORT" else not run.job.is_over))
+    def _under_way(self, operation: str) -> list[Run]:
+        return [run for run in self.runs if run.job.operation == operation
+                and (run.job.in_progress if operation == "EXPORT" else not run.job.is_over)]
+
+    def moving(self, operation: str) -> bool:
+        """Is one under way that is an EXPORT or IMPORT?"""
+        return bool(self._under_way(operation))
+
+    def first_moving(self, operation: str, ranges: Iterable[tuple[int, int]]) -> int | None:
+        """The first of these slots of which an EXPORT or IMPORT is under way."""
+        under_way = [pair for run in self._under_way(operation) for pair in run.job.ranges]
+        for first, last in ranges:
+            found = [max(first, a) for a, b in under_way if a <= last and first <= b]
+            if found:
+                return min(found)
+        return None
 
     def granted(self, target: str) -> list[int]:
         """Slots that this node is told it may take; the driver's lock is held."""

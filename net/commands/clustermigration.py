@@ -1,6 +1,6 @@
 """CLUSTER and DEBUG: moving slots as a whole. The protocol is in net/cluster/jobs.py."""
 
-from collections.abc import Iterable
+import numpy as np
 
 from net import log
 from net.cluster.bus import Bus
@@ -8,7 +8,7 @@ from net.cluster.driver import Driver
 from net.cluster.exporting import ExportRun
 from net.cluster.importing import ImportRun, links
 from net.cluster.jobs import NAME_LEN, Job, range_text
-from net.cluster.nodes import Node
+from net.cluster.nodes import ClusterState, Node
 from net.commands import debug
 from net.commands.cluster import ADMIN, current, find_slot, row, who
 from net.commands.common import help_lines, loose_int, syntax_error, words
@@ -29,6 +29,18 @@ def _check_can_start(bus: Bus) -> None:
         raise Error("ERR Slots are being manually migrated")
 
 
+def _owner(state: ClusterState, first: int, last: int, owner: Node | None) -> Node:
+    """Who has all of these slots; it must be `owner` where that is known. In bulk: a worker's clients wait for this."""
+    owners = state.owners[first:last + 1]
+    wanted = owner.index if owner is not None else int(owners[0])
+    others = np.flatnonzero((owners != wanted) | (owners == 0))
+    if len(others):
+        if owners[others[0]] == 0:
+            raise Error(f"ERR Slot {first + others[0]} has no node served.")
+        raise Error("ERR Requested slots span multiple shards")
+    return state.order[wanted]
+
+
 def _ranges(bus: Bus, args: list[bytes], at: int) -> tuple[Ranges, Node | None, int]:
     """(slot ranges from args[at] on, who has them all, the place after them)"""
     state = bus.state
@@ -41,13 +53,7 @@ def _ranges(bus: Bus, args: list[bytes], at: int) -> tuple[Ranges, Node | None, 
         last = find_slot(args[at + 1])
         if first > last:
             raise Error(f"ERR Start slot number {first} is greater than end slot number {last}.")
-        for slot in range(first, last + 1):
-            node = state.owner(slot)
-            if node is None:
-                raise Error(f"ERR Slot {slot} has no node served.")
-            if owner is not None and node is not owner:
-                raise Error("ERR Requested slots span multiple shards")
-            owner = node
+        owner = _owner(state, first, last, owner)
         for a, b in found:
             if first <= b and a <= last:
                 raise Error(f"ERR Slot range {first}-{last} overlaps with previous range {a}-{b}.")
@@ -56,10 +62,6 @@ def _ranges(bus: Bus, args: list[bytes], at: int) -> tuple[Ranges, Node | None, 
     if not found:
         raise Error("ERR No slot ranges specified")
     return found, owner, at
-
-
-def _slots(ranges: Ranges) -> Iterable[int]:
-    return (slot for first, last in ranges for slot in range(first, last + 1))
 
 
 def _target(bus: Bus, args: list[bytes], at: int) -> Node:
@@ -88,9 +90,9 @@ def _wanted(driver: Driver, args: list[bytes]) -> list[tuple[Ranges, Node]]:
         ranges, owner, at = _ranges(bus, args, at + 1)
         if owner is not bus.state.myself:
             raise Error("ERR Slots are not served by this node.")
-        for slot in _slots(ranges):
-            if driver.migrations.moving("EXPORT", slot):
-                raise Error(f"ERR I am already migrating slot {slot}.")
+        slot = driver.migrations.first_moving("EXPORT", ranges)
+        if slot is not None:
+            raise Error(f"ERR I am already migrating slot {slot}.")
         if any(a <= last and first <= b for other, _ in asked for a, b in other for first, last in ranges):
             raise Error("ERR Slot ranges in migrations overlap")
         asked.append((ranges, _target(bus, args, at)))
@@ -171,7 +173,7 @@ def _parse_establish(driver: Driver, args: list[bytes]) -> tuple[Node, str, Rang
             at += 2
         elif word == b"slotsrange" and ranges is None:
             ranges, owner, at = _ranges(bus, args, at + 1)
-            if any(driver.migrations.moving("IMPORT", slot) for slot in _slots(ranges)):
+            if driver.migrations.first_moving("IMPORT", ranges) is not None:
                 raise Error("ERR Slot is already being imported on the target by a different migration")
         else:
             raise syntax_error()

@@ -397,7 +397,8 @@ def test_a_target_with_an_append_only_file_is_killed(pair):
     assert keys_in(target, [100]) == 1
     target.kill()
     target.start()
-    wait(lambda: b"cluster_state:ok" in call(target, "CLUSTER", "INFO"), "the target is back")
+    for server in pair:
+        wait(lambda server=server: b"cluster_state:ok" in call(server, "CLUSTER", "INFO"), "the target is back")
     assert digests(target) == before
     assert keys_in(target, [100]) == 0
     assert call(source, "GET", key(100)) == b"1"

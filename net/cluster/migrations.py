@@ -96,13 +96,13 @@ class Drops:
     def __init__(self, driver: Driver):
         self.driver = driver
         self.slots: dict[int, None] = {}
+        self.version = -1                  # of the state that was looked at
 
     def some(self) -> bool:
         """Deletes for a moment; are some left? The lock is held."""
         until = time.monotonic() + DROP_S
         while self.slots and time.monotonic() < until:
-            slot = next(iter(self.slots))
-            del self.slots[slot]
+            slot, _ = self.slots.popitem()     # from the end: at the front it would walk over all that have gone
             self.driver.routes.drop_keys([slot])
         return bool(self.slots)
 
@@ -116,7 +116,12 @@ class Drops:
     def regained(self) -> None:
         """The map has changed: what is this node's again, or is being imported."""
         state = self.driver.bus.state
-        self.now([slot for slot in self.slots if state.owner(slot) is state.myself or slot in state.importing])
+        if state.version == self.version:
+            return
+        self.version = state.version
+        slots = np.fromiter(self.slots, np.intp)
+        ours = slots[state.owners[slots] == state.myself.index].tolist()
+        self.now(ours + [slot for slot in state.importing if slot in self.slots])
 
     def work(self) -> None:
         """The rest of them, in the thread of all migrations."""
@@ -149,6 +154,7 @@ class Migrations:
     def drop(self, slots: list[int]) -> None:
         """The keys of slots that are not this node's any more go; the router knows that they are not."""
         self.drops.slots |= dict.fromkeys(slots)
+        self.drops.version = -1
         if self.drops.some():
             self._start()
             self.queue.put(self.drops)

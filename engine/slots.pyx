@@ -169,6 +169,28 @@ def delete_slot(u32 slot, bint lazy=True, bint event=False, i64 budget_us=0) -> 
     return d.gone, bool(more)
 
 
+def log_words(u32 slot, list words) -> None:
+    """Put words that are about a slot, and change nothing, into the effects log, if anybody reads it."""
+    cdef const char* p = words[0]
+    cdef const char* q
+    cdef size_t n
+    cdef i64 argc = len(words), i
+    cdef Partition* part = part_of(slot)
+    with nogil:
+        begin_deleting()
+        lock(&part.lock)
+    if effects_wanted():
+        effect_begin(&slots_ctx, 0, slot, argc, p)
+        for i in range(1, argc):
+            q = words[i]
+            n = len(words[i])
+            effect_arg(&slots_ctx, q, n)
+        with nogil:
+            effect_end(&slots_ctx)
+    unlock(&part.lock)
+    end_deleting()
+
+
 def delete_keys(u32 db, list keys) -> int:
     """Delete keys that have been given to another node: in the log and as an event each is a DEL."""
     cdef Key k

@@ -19,7 +19,7 @@ from random import Random
 from threading import Lock, RLock, Thread
 
 from net import log
-from net.cluster import decisions, nodesconf
+from net.cluster import decisions, nodesconf, restored
 from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
 from net.cluster.decisions import Save
 from net.cluster.migrations import Migrations
@@ -276,8 +276,10 @@ class Driver:
     def check_data(self) -> None:
         """Slots that have keys here and are nobody's become this node's; keys of others' slots go."""
         state, me = self.bus.state, self.bus.state.myself
+        unfinished = restored.take(self)
         if me.is_replica or self.routes.is_empty():
             return
+        self.routes.drop_keys(unfinished)
         import numpy as np
         taken, dropped = [], []
         for slot in range(len(state.owners)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from net import bridge, log
-from net.cluster import jobs
+from net.cluster import jobs, restored
 from net.cluster.migrations import count_flushes, write_log
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE
 
@@ -123,6 +123,7 @@ class ImportRun:
             bus.todo(T_SAVE | T_FSYNC | T_STATE | T_BROADCAST)
             self.machine.taken_over(self.now())
         slots.hide(self.slots, False)
+        restored.say(restored.finish_words(self.job), self.slots[0])
         self._close()
 
     def _close(self) -> None:
@@ -147,6 +148,7 @@ class ImportRun:
         with self.lock:
             if self.job.state == jobs.CLEANING:
                 self.machine.cleaned(self.now())
+        restored.say(restored.finish_words(self.job), self.slots[0])
 
 
 def link_event(client_id: int, what: int) -> None:

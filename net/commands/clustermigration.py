@@ -3,6 +3,7 @@
 import numpy as np
 
 from net import log
+from net.cluster import restored
 from net.cluster.bus import Bus
 from net.cluster.driver import Driver
 from net.cluster.exporting import ExportRun
@@ -64,9 +65,14 @@ def _ranges(bus: Bus, args: list[bytes], at: int) -> tuple[Ranges, Node | None, 
     return found, owner, at
 
 
+def _word(arg: bytes) -> bytes:
+    """A word up to its first NUL: valkey-cli 9.1 sends one after SLOTSRANGE."""
+    return arg.partition(b"\0")[0].lower()
+
+
 def _target(bus: Bus, args: list[bytes], at: int) -> Node:
     """The node of NODE at args[at]."""
-    if at + 1 >= len(args) or args[at].lower() != b"node":
+    if at + 1 >= len(args) or _word(args[at]) != b"node":
         raise syntax_error()
     name = args[at + 1]
     if len(name) != NAME_LEN:
@@ -85,7 +91,7 @@ def _wanted(driver: Driver, args: list[bytes]) -> list[tuple[Ranges, Node]]:
     asked: list[tuple[Ranges, Node]] = []
     at = 2
     while at < len(args):
-        if args[at].lower() != b"slotsrange":
+        if _word(args[at]) != b"slotsrange":
             raise syntax_error()
         ranges, owner, at = _ranges(bus, args, at + 1)
         if owner is not bus.state.myself:
@@ -135,10 +141,10 @@ def show(_client: object, _args: list[bytes]) -> object:
 
 
 def _describe(job: Job) -> dict:
+    nodes = {b"target_node": job.target.encode(), b"source_node": job.source.encode()} if job.source else {}
     return {
         b"name": job.name.encode(), b"operation": job.operation.encode(),
-        b"slot_ranges": range_text(job.ranges).encode(),
-        b"target_node": job.target.encode(), b"source_node": job.source.encode(),
+        b"slot_ranges": range_text(job.ranges).encode(), **nodes,
         b"create_time": job.created_s, b"last_update_time": job.updated_s, b"last_ack_time": job.acked_s,
         b"state": job.state.encode(), b"message": job.text.encode(), b"cow_size": 0,
         b"remaining_repl_size": job.left_bytes if job.operation == "EXPORT" else 0}
@@ -196,6 +202,7 @@ def _establish(client: object, args: list[bytes]) -> object:
         driver.migrations.add(run)
         driver.migrations.drops.now(run.slots)
     slots.hide(run.slots, True)
+    restored.say(restored.establish_words(job), run.slots[0])
     client.unrouted = True
     client.reply_mode = "off"
     bridge.push(client.id, b"+OK\r\n")

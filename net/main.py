@@ -263,9 +263,12 @@ def load_data() -> None:
     """What the features do before clients' commands run: bringing the data set back, for one. Who loads takes all
     locks (saving.held)."""
     from net import cron, gate
+    from net.cluster import running
     gate.set_loading(True)
     for start in tuple(cron.ON_START):
         start()
+    if running.driver is not None:
+        running.driver.loaded()
     gate.set_loading(False)
 
 
@@ -331,7 +334,7 @@ def prepare_cluster() -> None:
 
 
 def begin_cluster() -> None:
-    """The data is loaded: the bus listens."""
+    """The bus runs."""
     from net.cluster import running
     if running.driver is not None:
         running.driver.begin()

@@ -33,9 +33,10 @@ class ServerDied(AssertionError):
 
 
 def free_port() -> int:
-    """A port that nobody listens on, whose bus port is free too."""
+    """A port that nobody listens on, whose bus port is free too. Both are below those that the kernel gives to whoever
+    connects, and no port is another's bus port."""
     for _ in range(200):
-        port = random.SystemRandom().randrange(20000, 31000)
+        port = random.SystemRandom().randrange(11000, 21000)
         try:
             for number in (port, port + BUS_OFFSET):
                 with socket.socket() as probe:

@@ -1,5 +1,6 @@
 """Clusters of a few servers for tests: started, met, their slots handed out."""
 
+import contextlib
 import time
 
 from servers import Server
@@ -33,6 +34,21 @@ def call(server, *words, db=0):
         return raw.call(*words)
 
 
+def meet(one, other):
+    """Until they know each other: a handshake that takes longer than the node timeout is given up."""
+    def known():
+        seen = call(other, "CLUSTER", "NODES")
+        return seen.count(b" connected") > 1 and b"handshake" not in seen
+
+    began = time.monotonic()
+    while time.monotonic() - began < WAIT_S:
+        call(one, "CLUSTER", "MEET", "127.0.0.1", other.port)
+        with contextlib.suppress(AssertionError):
+            wait(known, "they have met", 5)
+            return
+    raise AssertionError("they do not meet")
+
+
 def wait_up(servers):
     """Until every one of them sees all slots served and all nodes connected."""
     for server in servers:
@@ -49,7 +65,7 @@ def start(folder, commands=(None, None), options=(), engine=""):
     call(servers[0], "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
     for at, server in enumerate(servers[1:], 1):
         call(server, "CLUSTER", "SET-CONFIG-EPOCH", at)
-        call(servers[0], "CLUSTER", "MEET", "127.0.0.1", server.port)
+        meet(servers[0], server)
     wait_up(servers)
     return servers
 

@@ -160,6 +160,13 @@ def test_slots_move_under_writes(pair):
     wait(lambda: keys_in(source) == 0, "the source has let go of them")
 
 
+def test_a_word_ends_at_its_nul(pair):
+    """So valkey-cli --cluster-use-atomic-slot-migration says it."""
+    source, target = pair
+    assert call(source, "CLUSTER", "MIGRATESLOTS", b"SLOTSRANGE\0", 0, 9, "NODE", node_id(target)) == b"OK"
+    assert wait_over(source) == ("success", "")
+
+
 def test_what_may_not_be_said(pair):
     source, target = pair
     there = node_id(target)

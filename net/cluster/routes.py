@@ -62,6 +62,11 @@ class Routes:
             return counted(slot)
         return int(not self.is_empty()) if self.router is not None else 0
 
+    def with_keys(self, slots: list[int]) -> list[int]:
+        """Those of these slots that have keys."""
+        look = getattr(self.router, "slots_with_keys", None)
+        return look(slots) if look is not None else [slot for slot in slots if self.count_keys(slot)]
+
     @staticmethod
     def is_empty() -> bool:
         """Is there no key in any database?"""

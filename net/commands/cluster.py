@@ -228,9 +228,7 @@ def set_config_epoch(_client: object, args: list[bytes]) -> object:
 
 def save_config(_client: object, _args: list[bytes]) -> object:
     """CLUSTER SAVECONFIG"""
-    driver = current()
-    with driver.lock:
-        failed = driver.save()
+    failed = current().save()
     if failed:
         raise Error(f"ERR error saving the cluster node config: {failed}")
     return OK

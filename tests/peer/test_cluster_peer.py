@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import slotcluster
 from servers import Server
 
 pytestmark = pytest.mark.peer
@@ -68,8 +69,8 @@ def started(folder, valkey_binary):
             server.start()
         for number, server in enumerate(servers):
             call(server, "CLUSTER SET-CONFIG-EPOCH", number + 1)
-        call(servers[0], "CLUSTER MEET", "127.0.0.1", servers[2].port)
-        call(servers[2], "CLUSTER MEET", "127.0.0.1", servers[1].port)
+        slotcluster.meet(servers[0], servers[2])
+        slotcluster.meet(servers[2], servers[1])
         for server, (first, last) in zip(servers, ((0, 5000), (5001, 10000), (10001, 16383)), strict=True):
             call(server, "CLUSTER ADDSLOTSRANGE", first, last)
         wait(lambda: all(info(server)["cluster_state"] == "ok" for server in servers) and agree(servers), "a cluster")

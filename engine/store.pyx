@@ -14,8 +14,11 @@ cdef extern from "<stdlib.h>" nogil:
 
 cdef extern from "<malloc.h>" nogil:
     int malloc_trim(size_t)
+    int mallopt(int, int)
+    int M_MMAP_THRESHOLD
 
 cdef enum:
+    MALLOC_MMAP_BYTES = 128 << 10  # (setting it keeps glibc from raising it)
     MALLOC_TRIM_EVERY = 10     # calls of trim
     # a bucket is split when there are more than GROW_NUM / GROW_DEN keys a bucket, merged below SHRINK
     GROW_NUM = 12
@@ -701,6 +704,7 @@ def create(int partitions, int databases) -> None:
     """Make the store. partitions: a power of two, at most 16384."""
     cdef u32 i
     assert partitions & (partitions - 1) == 0 and 0 < partitions <= SLOTS
+    mallopt(M_MMAP_THRESHOLD, MALLOC_MMAP_BYTES)    # large buffers go back when freed, and tear no holes into heaps
     store.nparts = partitions
     store.part_shift = 14 - (partitions.bit_length() - 1)
     store.ndbs = databases

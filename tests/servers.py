@@ -3,6 +3,7 @@
 Environment:
     SLOTRING_TEST_COMMAND   what to run instead of scripts/server: a real valkey-server, a wrapper
     SLOTRING_TEST_ENGINE    io_uring, epoll or auto; several, with commas, run every test on each
+    SLOTRING_TEST_VARIANT   asan or tsan, where that is what the command runs: slow, and its memory says nothing
     SLOTRING_TEST_THREADS   io-threads of servers whose test does not say
 """
 

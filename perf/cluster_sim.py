@@ -25,7 +25,7 @@ from perf.charts import COLOURS, bars
 from perf.virtual import BUS_PORT, PORT, Machine, Network, VirtualLink
 
 WARM_MS = 3_000
-STEADY_MS = 10_000
+STEADY_MS = 7_500            # in which each node is pinged by all who have not heard of it: pings come in waves
 GOSSIP_KEEPS_FRESH = 500
 LIMIT_MS = 120_000
 DEATHS = (1, 20, 200)
@@ -117,9 +117,9 @@ def formed(network: Network, count: int, **settings: object) -> list[Machine]:
 class Meter:
     """Bytes, packets and processor time of a span."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, machines: list[Machine]):
         self.network = network
-        self.nodes = [machine for machine in network.machines if machine.alive]      # before anything dies
+        self.nodes = list(machines)
         self.start = network.now
         self.bytes = np.array([machine.bus.stats.bytes_sent for machine in self.nodes])
         self.packets = sum(sum(machine.bus.stats.sent) for machine in self.nodes)
@@ -141,7 +141,7 @@ class Meter:
 
 def spread(network: Network, act: object, knows: object, machines: list[Machine], check_ms: float = 50.0) -> dict:
     """After act(), until knows(machine) holds for all: when half, 99 % and all of them knew, in ms."""
-    start, meter = network.now, Meter(network)
+    start, meter = network.now, Meter(network, machines)
     act()
     missing = list(machines)
     times: list[float] = []
@@ -211,7 +211,7 @@ def kill(network: Network, machines: list[Machine], count: int) -> dict:
 
 def quiet_parts(network: Network, machines: list[Machine], say: object) -> dict:
     """What goes on all the time, and one event after the other: a node met, a slot moved, a node dead."""
-    meter = Meter(network)
+    meter = Meter(network, machines)
     network.run(STEADY_MS)
     result: dict = {"steady": meter.result()}
     say(f"steady: {result['steady']}")
@@ -309,9 +309,11 @@ def main(argv: list[str]) -> int:
     if args.out:
         args.out.write_text(text + "\n")
     else:
-        print(text)
+        print(text, flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)       # to take millions of objects apart would take longer than to make them

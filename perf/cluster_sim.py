@@ -1,6 +1,7 @@
 """What a cluster of thousands of nodes does on its bus: the real bus code in one process, in virtual time.
 
     python -m perf.cluster_sim [--nodes 2000 ...] [--out FILE.json] [--plot FILE.svg] [--seed N]
+    python -m perf.cluster_sim --compare 3 10 [--runs 3] [--seeds 10] [--command /path/to/valkey-server]
 
 Nodes are primaries with as many slots each, links have a latency of 0.5 ms, cluster-node-timeout is Valkey's 15 s. A
 cluster of that size is not met node by node (4 million handshakes) but put together as nodes that have met are. Dead
@@ -21,6 +22,7 @@ import numpy as np
 from net.cluster import messages as m
 from net.cluster import ownership
 from net.cluster.nodes import SLOTS, STATE_OK, T_SAVE, T_STATE, Node, map_of
+from perf import cluster_real
 from perf.charts import COLOURS, bars
 from perf.virtual import BUS_PORT, PORT, Machine, Network, VirtualLink
 
@@ -278,6 +280,44 @@ def simulate(count: int, seed: int, say: object) -> dict:
     return result
 
 
+# --- beside real processes -----------------------------------------------------------------------
+
+COMPARED = (("bytes_per_node_s", "bus bytes a node a second"), ("meet_ms", "a node met, all links, ms"),
+            ("slot_ms", "a slot moved, ms"), ("death_ms", "a node dead, failed everywhere, ms"))
+
+
+def simulated(count: int, runs: int, seed: int) -> dict:
+    """The figures that are compared, means over so many seeds."""
+    found: dict[str, list] = {name: [] for name, _ in COMPARED}
+    for number in range(seed, seed + runs):
+        network = Network(number)
+        machines = formed(network, count)
+        network.run(cluster_real.SETTLE_S * 1000)
+        meter = Meter(network, machines)
+        network.run(cluster_real.STEADY_S * 1000)
+        found["bytes_per_node_s"].append(meter.result()["bytes_per_node_s"])
+        found["slot_ms"].append(move_slot(network, machines)["all_ms"])
+        network.run(cluster_real.SETTLE_S * 1000)
+        found["meet_ms"].append(meet_one(network, machines)["all_ms"])
+        network.run(cluster_real.SETTLE_S * 1000)
+        found["death_ms"].append(kill(network, machines, 1)["all_ms"])
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def compare(counts: list[int], args: argparse.Namespace, say: object) -> list[dict]:
+    """Simulated and real clusters of each size, as a table on the standard output too."""
+    rows = []
+    for count in counts:
+        virtual = simulated(count, args.seeds, args.seed)
+        real = cluster_real.measure(args.command, count, args.runs, args.port, say)
+        rows.append({"nodes": count, "simulated": virtual, "real": real})
+        for name, text in COMPARED:
+            print(f"{count:5} nodes  {text:36} simulated {virtual[name]:12,.2f}  real {real[name]:12,.2f}  "
+                  f"ratio {virtual[name] / real[name]:.2f}", flush=True)
+        print(f"{count:5} nodes  {'CPU ms a node a second':36} real {real['cpu_ms_per_node_s']:.2f}", flush=True)
+    return rows
+
+
 def plot(results: list[dict]) -> str:
     """The times until all nodes know, as bars for each size."""
     groups = []
@@ -296,14 +336,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--compare", type=int, nargs="+", metavar="NODES", help="beside so many real processes")
+    parser.add_argument("--command", nargs="+", help="the real server's command, if not Slotring's")
+    parser.add_argument("--runs", type=int, default=3, help="of each measurement with real processes")
+    parser.add_argument("--seeds", type=int, default=10, help="of each measurement that it is compared with")
+    parser.add_argument("--port", type=int, default=23000, help="the first one of real processes")
     args = parser.parse_args(argv)
     gc.disable()
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    results = [simulate(count, args.seed, say) for count in args.nodes]
-    if args.plot:
+    results = (compare(args.compare, args, say) if args.compare
+               else [simulate(count, args.seed, say) for count in args.nodes])
+    if args.plot and not args.compare:
         args.plot.write_text(plot(results))
     text = json.dumps(results, indent=1)
     if args.out:

@@ -1,6 +1,7 @@
 """What a cluster of thousands of nodes does on its bus: the real bus code in one process, in virtual time.
 
     python -m perf.cluster_sim [--nodes 2000 ...] [--out FILE.json] [--plot FILE.svg] [--seed N]
+    python -m perf.cluster_sim --compare 3 10 [--runs 3] [--seeds 10] [--command /path/to/valkey-server]
 
 Nodes are primaries with as many slots each, links have a latency of 0.5 ms, cluster-node-timeout is Valkey's 15 s. A
 cluster of that size is not met node by node (4 million handshakes) but put together as nodes that have met are. Dead
@@ -10,6 +11,7 @@ nodes are machines that no longer answer.
 import argparse
 import gc
 import json
+import os
 import resource
 import sys
 import time
@@ -20,10 +22,13 @@ import numpy as np
 from net.cluster import messages as m
 from net.cluster import ownership
 from net.cluster.nodes import SLOTS, STATE_OK, T_SAVE, T_STATE, Node, map_of
+from perf import cluster_real
 from perf.charts import COLOURS, bars
 from perf.virtual import BUS_PORT, PORT, Machine, Network, VirtualLink
 
-STEADY_MS = 10_000
+WARM_MS = 3_000
+STEADY_MS = 7_500            # in which each node is pinged by all who have not heard of it: pings come in waves
+GOSSIP_KEEPS_FRESH = 500
 LIMIT_MS = 120_000
 DEATHS = (1, 20, 200)
 KNOWN = m.F_PRIMARY | m.F_EXTENSIONS | m.F_LIGHT_PUBLISH | m.F_LIGHT_MODULE
@@ -82,6 +87,7 @@ def formed(network: Network, count: int, **settings: object) -> list[Machine]:
     now = network.now_ms
     owners = np.arange(SLOTS) * count // SLOTS
     known, rows = [], np.zeros(count, m.gossip_type())
+    spreads = 1 + count // GOSSIP_KEEPS_FRESH       # in a large cluster gossip tells of all nodes often
     for number, machine in enumerate(machines):
         state = machine.bus.state
         me = state.myself
@@ -100,7 +106,7 @@ def formed(network: Network, count: int, **settings: object) -> list[Machine]:
         state = machine.bus.state
         state.owners[:] = np.where(owners == number, 1, np.where(owners < number, owners + 2, owners + 1))
         table = state.table
-        ages = np.random.default_rng(number).integers(0, settings.get("node_timeout", 15000) // 2, count)
+        ages = np.random.default_rng(number).integers(0, settings.get("node_timeout", 15000) // 2 // spreads, count)
         table.pong_received[1:count + 1] = now - ages
         table.data_received[1:count + 1] = now - ages
     _connect(machines, now)
@@ -113,9 +119,9 @@ def formed(network: Network, count: int, **settings: object) -> list[Machine]:
 class Meter:
     """Bytes, packets and processor time of a span."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network, machines: list[Machine]):
         self.network = network
-        self.nodes = [machine for machine in network.machines if machine.alive]
+        self.nodes = list(machines)
         self.start = network.now
         self.bytes = np.array([machine.bus.stats.bytes_sent for machine in self.nodes])
         self.packets = sum(sum(machine.bus.stats.sent) for machine in self.nodes)
@@ -135,9 +141,10 @@ class Meter:
                 "cpu_ms_per_node_s": round((cpu_s() - self.cpu) * 1000 / seconds / len(self.nodes), 4)}
 
 
-def spread(network: Network, knows: object, machines: list[Machine], check_ms: float = 50.0) -> dict:
-    """Until knows(machine) holds for all: when half, 99 % and all of them knew, in ms."""
-    start, meter = network.now, Meter(network)
+def spread(network: Network, act: object, knows: object, machines: list[Machine], check_ms: float = 50.0) -> dict:
+    """After act(), until knows(machine) holds for all: when half, 99 % and all of them knew, in ms."""
+    start, meter = network.now, Meter(network, machines)
+    act()
     missing = list(machines)
     times: list[float] = []
 
@@ -161,7 +168,6 @@ def _known(machine: Machine, other: Machine) -> Node | None:
 def meet_one(network: Network, machines: list[Machine], **settings: object) -> dict:
     """A new node meets one of the cluster: until all know it, and it knows all, with links both ways."""
     fresh = network.add(**settings)
-    machines[0].meet(fresh)
 
     def knows(machine: Machine) -> bool:
         if machine is fresh:
@@ -170,7 +176,7 @@ def meet_one(network: Network, machines: list[Machine], **settings: object) -> d
         node = _known(machine, fresh)
         return node is not None and not node.in_handshake and node.link is not None and node.inbound is not None
 
-    result = spread(network, knows, [*machines, fresh])
+    result = spread(network, lambda: machines[0].meet(fresh), knows, [*machines, fresh])
     machines.append(fresh)
     return result
 
@@ -178,53 +184,138 @@ def meet_one(network: Network, machines: list[Machine], **settings: object) -> d
 def move_slot(network: Network, machines: list[Machine]) -> dict:
     """A slot's new owner says so: until all know."""
     target, slot = machines[1], int(np.flatnonzero(machines[0].bus.state.owners == 1)[0])
-    target.bus.now = network.now_ms
-    target.bus.state.assign(target.bus.state.myself, np.array([slot]))
-    ownership.bump_epoch(target.bus)
-    target.bus.todo(T_SAVE | T_STATE)
-    target.settle()
+
+    def take_it() -> None:
+        target.bus.now = network.now_ms
+        target.bus.state.assign(target.bus.state.myself, np.array([slot]))
+        ownership.bump_epoch(target.bus)
+        target.bus.todo(T_SAVE | T_STATE)
+        target.settle()
+
     new_id = target.bus.state.myself.id
-    return spread(network, lambda machine: machine.bus.state.owner(slot).id == new_id, machines, 0.25)
+    return spread(network, take_it, lambda machine: machine.bus.state.owner(slot).id == new_id, machines, 0.25)
 
 
 def kill(network: Network, machines: list[Machine], count: int) -> dict:
     """So many die at once: until all the others have them as failed."""
     dead = machines[-count:]
     del machines[-count:]
-    for machine in dead:
-        machine.alive = False
+
+    def die() -> None:
+        for machine in dead:
+            machine.alive = False
+
     ids = [machine.bus.state.myself.id for machine in dead]
-    result = spread(network, lambda machine: all(machine.bus.state.nodes[each].is_failed for each in ids), machines)
+    result = spread(network, die, lambda machine: all(machine.bus.state.nodes[each].is_failed for each in ids),
+                    machines)
     return {"dead": count, **result}
 
 
+def quiet_parts(network: Network, machines: list[Machine], say: object) -> dict:
+    """What goes on all the time, and one event after the other: a node met, a slot moved, a node dead."""
+    meter = Meter(network, machines)
+    network.run(STEADY_MS)
+    result: dict = {"steady": meter.result()}
+    say(f"steady: {result['steady']}")
+    for name, work in (("meet", meet_one), ("slot", move_slot)):
+        result[name] = work(network, machines)
+        say(f"{name}: {result[name]}")
+    return result | deaths(network, machines, DEATHS[:1], say)
+
+
+def deaths(network: Network, machines: list[Machine], counts: tuple[int, ...], say: object) -> dict:
+    """Nodes that die, so many at once."""
+    found = []
+    for number, dead in enumerate(counts):
+        if dead * 3 < len(machines):
+            if number:
+                network.run(1000)
+            found.append(kill(network, machines, dead))
+            say(f"deaths: {found[-1]}")
+    return {"deaths": found}
+
+
+def in_child(work: object) -> object:
+    """Runs work() in a copy of this process, beside it; call what comes back for its result."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if not child:
+        with open(writable, "w") as pipe:
+            json.dump(work(), pipe)
+        os._exit(0)
+    os.close(writable)
+
+    def result() -> dict:
+        with open(readable) as pipe:
+            text = pipe.read()
+        os.waitpid(child, 0)
+        return json.loads(text)
+
+    return result
+
+
 def simulate(count: int, seed: int, say: object) -> dict:
-    """All measurements of one size."""
+    """All measurements of one size. Many deaths happen in a copy of the cluster, in a process of its own."""
     begun, cpu = time.monotonic(), cpu_s()
     network = Network(seed)
     machines = formed(network, count)
     say(f"{count} nodes put together in {time.monotonic() - begun:.1f} s")
+    network.run(WARM_MS)
     gc.freeze()
-    result: dict = {"nodes": count, "seed": seed, "latency_ms": network.latency_ms, "node_timeout_ms": 15000}
-    network.run(2000)
-    meter = Meter(network)
-    network.run(STEADY_MS)
-    result["steady"] = meter.result()
-    say(f"steady: {result['steady']}")
-    for name, work in (("meet", lambda: meet_one(network, machines)), ("slot", lambda: move_slot(network, machines))):
-        result[name] = work()
-        say(f"{name}: {result[name]}")
-    result["deaths"] = []
-    for dead in DEATHS:
-        if dead * 3 < len(machines):
-            result["deaths"].append(kill(network, machines, dead))
-            say(f"deaths: {result['deaths'][-1]}")
-            if dead != DEATHS[-1]:
-                network.run(1000)
-    result["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    say(f"{WARM_MS / 1000:g} s warmed up, {time.monotonic() - begun:.1f} s")
+
+    def many_deaths() -> dict:
+        start = cpu_s()
+        result = deaths(network, machines, DEATHS[1:], say)
+        return result | {"cpu_s": cpu_s() - start, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+
+    other = in_child(many_deaths)
+    result: dict = {"nodes": count, "seed": seed, "latency_ms": network.latency_ms, "node_timeout_ms": 15000,
+                    **quiet_parts(network, machines, say)}
+    many = other()
+    result["deaths"] += many["deaths"]
+    result["peak_rss_mb"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + many["rss"]) // 1024
     result["wall_s"] = round(time.monotonic() - begun, 1)
-    result["cpu_s"] = round(cpu_s() - cpu, 1)
+    result["cpu_s"] = round(cpu_s() - cpu + many["cpu_s"], 1)
     return result
+
+
+# --- beside real processes -----------------------------------------------------------------------
+
+COMPARED = (("bytes_per_node_s", "bus bytes a node a second"), ("meet_ms", "a node met, all links, ms"),
+            ("slot_ms", "a slot moved, ms"), ("death_ms", "a node dead, failed everywhere, ms"))
+
+
+def simulated(count: int, runs: int, seed: int) -> dict:
+    """The figures that are compared, means over so many seeds."""
+    found: dict[str, list] = {name: [] for name, _ in COMPARED}
+    for number in range(seed, seed + runs):
+        network = Network(number)
+        machines = formed(network, count)
+        network.run(cluster_real.SETTLE_S * 1000)
+        meter = Meter(network, machines)
+        network.run(cluster_real.STEADY_S * 1000)
+        found["bytes_per_node_s"].append(meter.result()["bytes_per_node_s"])
+        found["slot_ms"].append(move_slot(network, machines)["all_ms"])
+        network.run(cluster_real.SETTLE_S * 1000)
+        found["meet_ms"].append(meet_one(network, machines)["all_ms"])
+        network.run(cluster_real.SETTLE_S * 1000)
+        found["death_ms"].append(kill(network, machines, 1)["all_ms"])
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def compare(counts: list[int], args: argparse.Namespace, say: object) -> list[dict]:
+    """Simulated and real clusters of each size, as a table on the standard output too."""
+    rows = []
+    for count in counts:
+        virtual = simulated(count, args.seeds, args.seed)
+        real = cluster_real.measure(args.command, count, args.runs, args.port, say)
+        rows.append({"nodes": count, "simulated": virtual, "real": real})
+        for name, text in COMPARED:
+            print(f"{count:5} nodes  {text:36} simulated {virtual[name]:12,.2f}  real {real[name]:12,.2f}  "
+                  f"ratio {virtual[name] / real[name]:.2f}", flush=True)
+        print(f"{count:5} nodes  {'CPU ms a node a second':36} real {real['cpu_ms_per_node_s']:.2f}", flush=True)
+    return rows
 
 
 def plot(results: list[dict]) -> str:
@@ -245,22 +336,30 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--compare", type=int, nargs="+", metavar="NODES", help="beside so many real processes")
+    parser.add_argument("--command", nargs="+", help="the real server's command, if not Slotring's")
+    parser.add_argument("--runs", type=int, default=3, help="of each measurement with real processes")
+    parser.add_argument("--seeds", type=int, default=10, help="of each measurement that it is compared with")
+    parser.add_argument("--port", type=int, default=23000, help="the first one of real processes")
     args = parser.parse_args(argv)
     gc.disable()
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    results = [simulate(count, args.seed, say) for count in args.nodes]
-    if args.plot:
+    results = (compare(args.compare, args, say) if args.compare
+               else [simulate(count, args.seed, say) for count in args.nodes])
+    if args.plot and not args.compare:
         args.plot.write_text(plot(results))
     text = json.dumps(results, indent=1)
     if args.out:
         args.out.write_text(text + "\n")
     else:
-        print(text)
+        print(text, flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)       # to take millions of objects apart would take longer than to make them

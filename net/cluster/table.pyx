@@ -113,6 +113,8 @@ cdef class Table:
     cdef u8* rows_at
     cdef u32** when                # of each place that is reported: the time of each other's report, s; 0: none
     cdef int lacking               # places without a link, an inbound link, or in handshake or suspected
+    cdef i64 half, interval        # those that `quiet` was found with
+    cdef i64 quiet                 # until then no node is to be pinged or late
     cdef i32* index                # places by hash of their id
     cdef u32 index_mask
     cdef bint index_stale
@@ -180,6 +182,7 @@ cdef class Table:
         self.flags_at[self.used - 1] = flags
         self.freed_at[self.used - 1] = now
         self.lacking += self.is_lacking(self.used - 1)
+        self.quiet = 0
         return self.used - 1
 
     def drop(self, int place):
@@ -230,6 +233,16 @@ cdef class Table:
         for i in range(2, self.used):
             self.lacking += self.is_lacking(i)
         self.index_stale = True
+        self.quiet = 0
+
+    cdef inline void mind(self, int i) noexcept nogil:
+        """One of the node's times has changed."""
+        cdef i64 due
+        if self.ping_at[i]:
+            due = max(self.ping_at[i], self.data_at[i]) + self.half
+        else:
+            due = self.pong_at[i] + self.interval
+        self.quiet = min(self.quiet, due)
 
     cdef inline bint is_lacking(self, int i) noexcept nogil:
         return i > 1 and (self.link_at[i] == 0 or self.inbound_at[i] == 0
@@ -237,6 +250,8 @@ cdef class Table:
 
     cdef inline void set_flags(self, int i, int flags) noexcept nogil:
         self.lacking -= self.is_lacking(i)
+        if self.flags_at[i] & NOT_WATCHED and not flags & NOT_WATCHED:
+            self.quiet = 0
         self.flags_at[i] = flags
         self.lacking += self.is_lacking(i)
 
@@ -244,6 +259,7 @@ cdef class Table:
         self.lacking -= self.is_lacking(i)
         self.link_at[i] = ctime
         self.lacking += self.is_lacking(i)
+        self.mind(i)
 
     cdef inline void set_inbound(self, int i, bint there) noexcept nogil:
         self.lacking -= self.is_lacking(i)
@@ -502,20 +518,38 @@ cdef class Table:
     # ---- all nodes at once
 
     def watch(self, i64 now, i64 half, i64 interval):
-        """The places of nodes that are to be pinged, or whose answer is late, or None."""
-        cdef int i, n = 0
+        """The places of nodes that are to be pinged, not heard of for longer than `interval`, or whose answer is late,
+        silent for longer than `half`; None where there is none. Most often it is known from the last time until when
+        there will be none."""
+        cdef int i, n
+        if now <= self.quiet and half == self.half and interval == self.interval:
+            return None
+        self.half = half
+        self.interval = interval
         self.room_for(self.places)
         with nogil:
-            for i in range(2, self.used):
-                if self.ping_at[i] == 0:
-                    if now - self.pong_at[i] <= interval or self.link_at[i] == 0:
-                        continue
-                elif now - self.ping_at[i] <= half or now - self.data_at[i] <= half:
-                    continue
-                if self.flags_at[i] & NOT_WATCHED == 0:
-                    self.picked[n] = i
-                    n += 1
+            n = self.look(now)
         return [self.picked[i] for i in range(n)] if n else None
+
+    cdef int look(self, i64 now) noexcept nogil:
+        cdef i64 first = now + self.interval, due
+        cdef int i, n = 0
+        for i in range(2, self.used):
+            if self.ping_at[i] == 0:
+                due = self.pong_at[i] + self.interval
+                if due < first and self.link_at[i] == 0:
+                    continue
+            else:
+                due = max(self.ping_at[i], self.data_at[i]) + self.half
+            if due >= first or self.flags_at[i] & NOT_WATCHED:
+                continue
+            if due < now:
+                self.picked[n] = i
+                n += 1
+            else:
+                first = due
+        self.quiet = now - 1 if n else first
+        return n
 
     def unconnected(self, i64 now, i64 timeout):
         """(Places of nodes that are to be dialled, met again or given up, number of suspected ones) or None where
@@ -713,6 +747,7 @@ cdef class Place:
     @ping_sent.setter
     def ping_sent(self, i64 when):
         self._table.ping_at[self.index] = when
+        self._table.mind(self.index)
 
     @property
     def pong_received(self):
@@ -722,6 +757,7 @@ cdef class Place:
     @pong_received.setter
     def pong_received(self, i64 when):
         self._table.pong_at[self.index] = when
+        self._table.mind(self.index)
 
     @property
     def data_received(self):

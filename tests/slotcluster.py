@@ -31,12 +31,14 @@ def call(server, *words, db=0):
         return raw.call(*words)
 
 
-def start(folder, commands=(None, None), options=(), engine=""):
-    """Servers that are a cluster; the first has all slots. commands: None is Slotring."""
+def start(folder, commands=(None, None), options=(), engine="", split=None):
+    """Servers that are a cluster; the first has all slots, or each the ranges that split has for it. commands: None is
+    Slotring."""
     servers = []
     for at, command in enumerate(commands):
         servers.append(Server(folder / f"node{at}", *OPTIONS, *options, command=command, engine=engine).start())
-    call(servers[0], "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+    for server, ranges in zip(servers, split or [[(0, SLOTS - 1)]], strict=False):
+        call(server, "CLUSTER", "ADDSLOTSRANGE", *[slot for pair in ranges for slot in pair])
     for at, server in enumerate(servers[1:], 1):
         call(server, "CLUSTER", "SET-CONFIG-EPOCH", at)
         call(servers[0], "CLUSTER", "MEET", "127.0.0.1", server.port)

@@ -57,12 +57,14 @@ def wait_up(servers):
              "all know all")
 
 
-def start(folder, commands=(None, None), options=(), engine=""):
-    """Servers that are a cluster; the first has all slots. commands: None is Slotring."""
+def start(folder, commands=(None, None), options=(), engine="", split=None):
+    """Servers that are a cluster; the first has all slots, or each the ranges that split has for it. commands: None is
+    Slotring."""
     servers = []
     for at, command in enumerate(commands):
         servers.append(Server(folder / f"node{at}", *OPTIONS, *options, command=command, engine=engine).start())
-    call(servers[0], "CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+    for server, ranges in zip(servers, split or [[(0, SLOTS - 1)]], strict=False):
+        call(server, "CLUSTER", "ADDSLOTSRANGE", *[slot for pair in ranges for slot in pair])
     for at, server in enumerate(servers[1:], 1):
         call(server, "CLUSTER", "SET-CONFIG-EPOCH", at)
         meet(servers[0], server)

@@ -37,6 +37,9 @@ cdef struct MemberWalk:            # all cells, bucket by bucket; the table must
 
 # `hash` is always hash_bytes (hashing.pxd) of the member
 cdef u64* members_find(Members* t, const char* p, size_t n, u64 hash) noexcept nogil     # the cell, or NULL
+# what members_find will read, asked for ahead: the bucket; once that is there, the items of it that may be meant
+cdef void members_prefetch_bucket(Members* t, u64 hash) noexcept nogil
+cdef void members_prefetch_item(Members* t, u64 hash) noexcept nogil
 cdef void members_add(Arena* a, Members* t, u64 cell, u64 hash) noexcept nogil           # that is not there yet
 # takes the cell that members_find gave out of the table; its item is the caller's to free (cell_free)
 cdef void members_remove(Arena* a, Members* t, u64* cell, u64 hash) noexcept nogil

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from engine.defs cimport *
 from engine.arena cimport Arena, arena_alloc, arena_free, arena_usable
 from engine.hashing cimport hash_bytes, load64, load32
-from engine.store cimport Bucket, BUCKET_CHAINED, SEGMENT_BUCKETS
+from engine.store cimport Bucket, BUCKET_CHAINED, CACHE_LINE, SEGMENT_BUCKETS
 
 cdef enum:
     # a bucket is split when there are more members than this for each bucket, merged below SHRINK_MEMBERS
@@ -260,6 +260,21 @@ cdef u64* members_find(Members* t, const char* p, size_t n, u64 hash) noexcept n
                 return &b.cells[i]
         b = chain_next(b)
     return NULL
+
+
+cdef void members_prefetch_bucket(Members* t, u64 hash) noexcept nogil:
+    prefetch(bucket_at(t, index_of(t, hash)))
+
+
+cdef void members_prefetch_item(Members* t, u64 hash) noexcept nogil:
+    cdef Bucket* b = bucket_at(t, index_of(t, hash))
+    cdef u32 hits = candidates(b, tag_of(hash)) & taken(b), i
+    while hits:
+        i = ctz32(hits)
+        hits &= hits - 1
+        if not cell_inline(b.cells[i]):
+            prefetch(cell_item(b.cells[i]))
+            prefetch(cell_item(b.cells[i]) + CACHE_LINE)
 
 
 cdef void members_add(Arena* a, Members* t, u64 cell, u64 hash) noexcept nogil:

@@ -55,9 +55,9 @@ cdef inline Members* members_of(Entry* e) noexcept nogil:
 
 
 cdef u32 prefetch_values(Worker* w, Bucket** found, u32* valued, u32 n, u32 stage, u64* hashes) noexcept nogil:
-    """Values behind entries, which are only read under the lock, if that is free. valued: place in the batch << 3 | place
-    in the bucket. Stage 0: the value's block; 1: the bucket of the member that the command is about; 2: the member.
-    Returns how many of `valued` are worth the next stage, which come first then."""
+    """Values behind entries, which are only read under the lock, if that is free. valued: place in the batch << 3 |
+    place in the bucket. Stage 0: the value's block; 1: the bucket of the member that the command is about; 2: the
+    member. Returns how many of `valued` are worth the next stage, which come first then."""
     cdef Partition* held = NULL
     cdef Parsed* cmd
     cdef Entry* e

@@ -3,6 +3,7 @@
 from engine.conf cimport conf
 from engine.defs cimport *
 from engine.effects cimport effects_log
+from engine.racy cimport racy_begin, racy_end
 from net.acks cimport acks_waiting, acks_wake
 from net.conn cimport *
 from net.worker cimport nworkers, workers, flush_list
@@ -16,12 +17,21 @@ cdef extern from * nogil:
 cdef u32 sync_busy = 0                 # an fsync is under way
 
 
+cdef bint dying() noexcept nogil:
+    """Has the disk failed for good? One word, that the cron acts on."""
+    cdef bint yes
+    racy_begin()
+    yes = aof.fatal_errno != 0
+    racy_end()
+    return yes
+
+
 cdef void sync_wanted(Worker* w) noexcept nogil:
     """Begin an fsync unless one is under way or all is on the disk that can be."""
     global sync_busy
     cdef u32 expected = 0
     cdef int fd
-    if aof.fatal_errno or not atomic_cas32(&sync_busy, &expected, 1, False, SEQ_CST, RELAXED):
+    if dying() or not atomic_cas32(&sync_busy, &expected, 1, False, SEQ_CST, RELAXED):
         return
     aof_sync_begin(&w.sync_upto, &fd)
     if fd < 0 or w.sync_upto == atomic_load64(&aof.synced, ACQUIRE):

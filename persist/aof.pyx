@@ -8,6 +8,7 @@ from engine.defs cimport *
 from engine.effects cimport *
 from engine.hashing cimport SLOTS, fold
 from engine.lock cimport lock, try_lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.reply cimport write_i64
 from engine.store cimport lock_all, unlock_all
 from persist.slot_feed cimport feed_bytes, feed_record, feed_take, feeds
@@ -17,7 +18,7 @@ cdef extern from "<unistd.h>" nogil:
     int fdatasync(int)
     int usleep(unsigned)
 cdef extern from "<errno.h>" nogil:
-    int EINTR, EAGAIN
+    int EINTR, EAGAIN, EBADF
 cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 cdef extern from * nogil:
@@ -29,6 +30,13 @@ cdef enum:
     SELECT_MAX = 64
     MULTI_BYTES = 15               # MULTI as RESP, the beginning of a record of several commands
     ANY_SLOT = 0xFFFFFFFF
+
+cdef inline void conf_word(i64* word, i64 v) noexcept nogil:
+    """Of conf: workers look at it without a lock, and see the old one or the new one."""
+    racy_begin()
+    word[0] = v
+    racy_end()
+
 
 cdef u64 SUM_SEED = 0x9E3779B97F4A7C15
 cdef u64 SUM_KEY = 0xE7037ED1A0B428DB
@@ -158,7 +166,7 @@ cdef void write_failed(int error) noexcept nogil:
     aof.broken = True
     if aof.fatal:
         aof.fatal_errno = error
-    conf.aof_errno = error
+    conf_word(&conf.aof_errno, error)
 
 
 cdef bint stage_write() noexcept nogil:
@@ -182,7 +190,7 @@ cdef bint stage_write() noexcept nogil:
         aof.stage = NULL
         aof.cap = 0
     aof.broken = False
-    conf.aof_errno = 0
+    conf_word(&conf.aof_errno, 0)
     if aof.bytes - aof.block_start >= BLOCK_BYTES:
         block_end()
     return True
@@ -278,7 +286,7 @@ def pump() -> int:
     """Take what is whole in the log, for whoever waits for it but the file; the log's position up to which it is."""
     with nogil:
         drain()
-    return effects_log.taken
+    return atomic_load64(&effects_log.taken, ACQUIRE)
 
 
 def take_feed(int feed) -> tuple:
@@ -298,14 +306,23 @@ def take_feed(int feed) -> tuple:
     return found, bool(whole)
 
 
+cdef bint writes() noexcept nogil:
+    """Is there a file that takes something? Without the lock: where that has just changed, the turn does nothing, or a
+    write more is tried."""
+    cdef bint yes
+    racy_begin()
+    yes = not aof.broken and aof.fd >= 0
+    racy_end()
+    return yes
+
+
 cdef void aof_turn() noexcept nogil:
-    while (not aof.broken and aof.fd >= 0
-           and atomic_load64(&effects_log.tail, SEQ_CST) != atomic_load64(&aof.written, SEQ_CST)):
+    while (writes() and atomic_load64(&effects_log.tail, SEQ_CST) != atomic_load64(&aof.written, SEQ_CST)):
         if not try_lock(&aof.lock):
             return                     # who has it looks again afterwards
         take(True)
         unlock(&aof.lock)
-        if effects_whole() == aof.written:
+        if effects_whole() == atomic_load64(&aof.written, RELAXED):
             return                     # what is beyond is being written by another worker, whose turn takes it
 
 
@@ -313,17 +330,21 @@ cdef void aof_turn() noexcept nogil:
 
 cdef void aof_sync_begin(u64* upto, int* fd) noexcept nogil:
     upto[0] = atomic_load64(&aof.written, ACQUIRE)
-    fd[0] = aof.fd
+    fd[0] = <int>atomic_load32(<u32*>&aof.fd, ACQUIRE)      # after it the limit, which `switch` sets before it
     if upto[0] > atomic_load64(&aof.limit, ACQUIRE):
         upto[0] = atomic_load64(&aof.limit, ACQUIRE)
 
 
 cdef void aof_sync_end(u64 upto, int error) noexcept nogil:
     cdef u64 had = atomic_load64(&aof.synced, ACQUIRE)
+    if error == EBADF:
+        return                         # the file was replaced meanwhile, and brought to the disk by who closed it
     if error:
+        racy_begin()                   # words of their own; the cron sees them a moment later
         if aof.fatal:
             aof.fatal_sync = True
             aof.fatal_errno = error
+        racy_end()
         return
     while had < upto and not atomic_cas64(&aof.synced, &had, upto):
         pass
@@ -364,7 +385,7 @@ def begin(int fd, int index_fd, u64 bytes_, bint held=False) -> None:
 cdef void start(int fd, int index_fd, u64 size) noexcept nogil:
     if feeds.open:
         take(False)                    # theirs only
-    aof.fd = fd
+    atomic_store32(<u32*>&aof.fd, <u32>fd, RELEASE)
     aof.index_fd = index_fd
     aof.bytes = size
     aof.db = NO_DB
@@ -376,11 +397,14 @@ cdef void start(int fd, int index_fd, u64 size) noexcept nogil:
     aof.limit = NO_LIMIT
     aof.closing = 0
     aof.generation += 1
-    conf.aof_errno = 0
+    conf_word(&conf.aof_errno, 0)
     block_clear()
-    effects_log.taken = aof.written = aof.synced = effects_log.tail
+    cdef u64 at = atomic_load64(&effects_log.tail, RELAXED)     # (nobody writes)
+    atomic_store64(&effects_log.taken, at, RELEASE)
+    atomic_store64(&aof.written, at, RELEASE)
+    atomic_store64(&aof.synced, at, RELEASE)
     feeds.logged = True
-    conf.effects = 1
+    conf_word(&conf.effects, 1)
 
 
 def switch(int fd, int index_fd, u64 bytes_=0) -> int:
@@ -398,7 +422,7 @@ def switch(int fd, int index_fd, u64 bytes_=0) -> int:
             if aof.closing == 0:
                 atomic_store64(&aof.limit, aof.written, RELEASE)
             aof.closing += 1
-            aof.fd = fd
+            atomic_store32(<u32*>&aof.fd, <u32>fd, RELEASE)
             aof.index_fd = index_fd
             aof.bytes = bytes_
             aof.db = NO_DB
@@ -413,13 +437,14 @@ def end() -> None:
     with nogil:
         lock_all()
         feeds.logged = False
-        conf.effects = 1 if feeds.open else 0
-        conf.hold_replies = 0
+        conf_word(&conf.effects, 1 if feeds.open else 0)
+        conf_word(&conf.hold_replies, 0)
         lock(&aof.lock)
         take(True)
         file_end()
-        aof.fd = aof.index_fd = -1
-        conf.aof_errno = 0
+        atomic_store32(<u32*>&aof.fd, <u32>-1, RELEASE)
+        aof.index_fd = -1
+        conf_word(&conf.aof_errno, 0)
         unlock(&aof.lock)
         unlock_all()
 
@@ -461,19 +486,24 @@ def set_mode(u32 mode) -> None:
 
 def set_sleep(i64 us) -> None:
     """DEBUG AOF-FLUSH-SLEEP: so long before each write to the file; 0: no more."""
-    aof.sleep_us = us
+    with nogil:
+        lock(&aof.lock)
+        aof.sleep_us = us
+        unlock(&aof.lock)
 
 
 def flush() -> int:
     """Write what there is, also after an error: errno or 0."""
+    cdef int error
     with nogil:
         lock(&aof.lock)
         if aof.fd >= 0:
             take(True)
             if aof.bytes > aof.block_start and not aof.broken:
                 block_end()
+        error = <int>conf.aof_errno
         unlock(&aof.lock)
-    return <int>conf.aof_errno
+    return error
 
 
 def sync() -> int:
@@ -491,20 +521,29 @@ def sync() -> int:
 
 def set_policy(bint always, bint timestamps) -> None:
     """appendfsync always: replies wait for the disk, and its errors end the process."""
-    aof.fatal = always
-    aof.timestamps = timestamps
-    conf.hold_replies = 1 if always and aof.fd >= 0 else 0
+    with nogil:
+        lock(&aof.lock)
+        aof.fatal = always
+        aof.timestamps = timestamps
+        conf_word(&conf.hold_replies, 1 if always and aof.fd >= 0 else 0)
+        unlock(&aof.lock)
 
 
 def position() -> tuple:
     """(log's end, written, on the disk), as positions of the log."""
-    return effects_log.tail, aof.written, aof.synced
+    return (atomic_load64(&effects_log.tail, SEQ_CST), atomic_load64(&aof.written, SEQ_CST),
+            atomic_load64(&aof.synced, SEQ_CST))
 
 
 def figures() -> dict:
     """Of the file: bytes, bytes taken but not written, and the error that must end the process (errno, by fsync?)."""
-    return {"bytes": aof.bytes, "buffered": aof.len - aof.done + (effects_log.tail - effects_log.taken),
-            "fatal": (aof.fatal_errno, bool(aof.fatal_sync)), "errno": conf.aof_errno}
+    cdef i64 buffered
+    racy_begin()                       # whole words of about this moment: a disk that hangs must not hold up who asks
+    buffered = <i64>(aof.len - aof.done + (effects_log.tail - effects_log.taken))
+    found = {"bytes": aof.bytes, "buffered": max(buffered, 0),
+             "fatal": (aof.fatal_errno, bool(aof.fatal_sync)), "errno": conf.aof_errno}
+    racy_end()
+    return found
 
 
 OFF, FIRST, ON = AOF_OFF, AOF_FIRST, AOF_ON

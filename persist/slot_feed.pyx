@@ -10,6 +10,7 @@ from engine.defs cimport *
 from engine.effects cimport *
 from engine.hashing cimport SLOTS
 from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.rdbio cimport RdbOut, rdb_out_free
 from engine.reply cimport write_i64
 from engine.store cimport *
@@ -127,6 +128,12 @@ cdef bint feed_take(int feed, char** p, size_t* n) noexcept nogil:
 
 # ---- for the control plane
 
+cdef void effects_word(i64 v) noexcept nogil:
+    racy_begin()                       # at the end of a turn workers look at it without a lock
+    conf.effects = v
+    racy_end()
+
+
 def open_feed(size_t limit) -> int:
     """A new feed that may keep so many bytes; -1: there are too many. While there is one, effects are logged."""
     cdef int i
@@ -150,8 +157,8 @@ def open_feed(size_t limit) -> int:
         unlock(&f.lock)
         feeds.open += 1
         if conf.effects == 0:          # nobody has read so far
-            effects_log.taken = effects_log.tail
-            conf.effects = 1
+            atomic_store64(&effects_log.taken, atomic_load64(&effects_log.tail, RELAXED), RELEASE)
+            effects_word(1)
         unlock_all()
     return i
 
@@ -173,7 +180,7 @@ def close_feed(int feed) -> None:
         unlock(&f.lock)
         feeds.open -= 1
         if feeds.open == 0 and not feeds.logged:
-            conf.effects = 0
+            effects_word(0)
         unlock_all()
 
 

@@ -477,8 +477,11 @@ def stop() -> None:
 
 def figures() -> dict:
     """Keys written and to be written, bytes of side buffers at their most, bytes of the file, errno of the index."""
-    return {"keys": s.keys, "keys_total": s.keys_total, "side_peak": s.side_peak, "bytes": s.file.bytes,
-            "index_error": s.index_error}
+    racy_begin()                       # whole words of about this moment
+    found = {"keys": s.keys, "keys_total": s.keys_total, "side_peak": s.side_peak, "bytes": s.file.bytes,
+             "index_error": s.index_error}
+    racy_end()
+    return found
 
 
 hook_preimage = preimage

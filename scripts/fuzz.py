@@ -10,6 +10,7 @@ come from the server's own COMMAND, so that a new command is fuzzed from the day
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -32,7 +33,8 @@ RSS_SLACK_BYTES = 64 << 20
 SEND_BYTES_MAX = 1 << 20
 LOAD_THREADS = 2
 LOAD_PATIENCE = 5  # times the limit of a PING, for a hundred commands
-FUZZ_NICE = 15  # 50 threads that never wait would leave the server, and those who watch it, no processor
+FUZZ_NICE = 15  # connections that never wait would leave the server, and those who watch it, no processor
+FUZZ_PROCESSES = 2
 IDLE_CPU_SHARE_MAX = 0.5
 SERVER_OPTIONS = ["--io-threads", "2", "--maxmemory", "512mb", "--maxmemory-policy", "allkeys-random",
                   "--proto-max-bulk-len", "16mb", "--client-query-buffer-limit", "64mb"]
@@ -225,7 +227,6 @@ def _drain(raw: Raw, tally: Tally) -> None:
 
 def _fuzz(port: int, grammar: Grammar, report: Report) -> None:
     tally = report.tally()
-    os.nice(FUZZ_NICE)  # of this thread alone
     while not report.stop.is_set():
         try:
             tally.add(connections=1)
@@ -234,6 +235,46 @@ def _fuzz(port: int, grammar: Grammar, report: Report) -> None:
             pass  # the server may close on us, that is its right
         except Exception as error:
             report.fail(f"the fuzzer itself: {error!r}")
+
+
+def attack(port: int, connections: int, seed: int) -> None:
+    """A process of connections that fuzz until standard input ends; what they counted goes to standard output."""
+    os.nice(FUZZ_NICE)
+    report = Report()
+    commands = commands_of(port)
+    threads = [threading.Thread(target=_fuzz, args=(port, Grammar(commands, seed * 1000 + i), report))
+               for i in range(connections)]
+    for thread in threads:
+        thread.start()
+    sys.stdin.buffer.read()
+    report.stop.set()
+    for thread in threads:
+        thread.join()
+    report.sum()
+    print(json.dumps({"counts": report.counts, "failures": report.failures}))
+
+
+@contextlib.contextmanager
+def _attackers(port: int, connections: int, seed: int, report: Report) -> Iterator[None]:
+    """The fuzz in processes of its own: a thread that has no processor would stop the watchers too, when Python
+    collects."""
+    each = -(-connections // FUZZ_PROCESSES)
+    sizes = [min(each, connections - first) for first in range(0, connections, each)]
+    processes = [subprocess.Popen([sys.executable, "-X", "gil=0", "-B", __file__, "--attack", f"{port},{n},{seed + i}"],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE) for i, n in enumerate(sizes)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.stdin.close()
+        for process in processes:
+            said = process.stdout.read()
+            if process.wait():
+                report.fail(f"the fuzzer itself ended with {process.returncode}")
+                continue
+            found = json.loads(said)
+            report.tallies.append(Tally(found["counts"]))
+            report.failures += found["failures"]
 
 
 def _load(port: int, number: int, report: Report, limit_s: float) -> None:
@@ -347,12 +388,10 @@ def fuzz(port: int, pid: int, seconds: float, connections: int = 50, seed: int =
     commands = commands_of(port)
     _ping_once(port)
     rss_start = rss_bytes(pid)
-    threads = [threading.Thread(target=_fuzz, args=(port, Grammar(commands, seed * 1000 + i), report))
-               for i in range(connections)]
-    threads += [threading.Thread(target=_load, args=(port, i, report, ping_limit_s)) for i in range(LOAD_THREADS)]
+    threads = [threading.Thread(target=_load, args=(port, i, report, ping_limit_s)) for i in range(LOAD_THREADS)]
     threads.append(threading.Thread(target=_ping, args=(port, report, ping_limit_s)))
     peak = rss_start
-    with _benchmark(benchmark, port, report):
+    with _benchmark(benchmark, port, report), _attackers(port, connections, seed, report):
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + seconds
@@ -402,9 +441,13 @@ def main() -> int:
     parser.add_argument("--no-rss", action="store_true", help="do not ask for memory to come back")
     parser.add_argument("--benchmark", default=shutil.which("valkey-benchmark"),
                         help="valkey-benchmark, which runs beside the fuzz; default: the one in the PATH, if any")
+    parser.add_argument("--attack", help=argparse.SUPPRESS)
     parser.add_argument("--ping-limit", type=float, default=PING_LIMIT_S, help="seconds (a busy machine needs more)")
     parser.add_argument("server_option", nargs="*", help="after --: options of the server it starts")
     options = parser.parse_args()
+    if options.attack:
+        attack(*map(int, options.attack.split(",")))
+        return 0
     if bool(options.port) != bool(options.pid):
         parser.error("--port and --pid go together")
     args = (options.seconds, options.connections, options.seed, not options.no_rss, options.benchmark,

@@ -111,7 +111,7 @@ def test_gone_client_takes_nothing(server, client):
 
 
 def test_client_that_leaves_at_once_is_noticed(server, client):
-    """Data and reset come while the worker is busy: of the kernel's two wake-ups one is left, which is for the data."""
+    """Data and reset come while the worker is busy."""
     busy = [server.raw() for _ in range(2)]        # one a worker
     waiters = [server.raw() for _ in range(20)]
     for raw in waiters:

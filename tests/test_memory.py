@@ -1,5 +1,6 @@
 """Memory: bytes a key, what FLUSHALL and deletion give back, maxmemory policies, active expiry."""
 
+import os
 import time
 
 import pytest
@@ -73,6 +74,7 @@ def alive(client, first: int, count: int) -> int:
 # --- what a key costs -------------------------------------------------------------------
 
 
+@pytest.mark.skipif("SLOTRING_TEST_VARIANT" in os.environ, reason="RSS of a sanitizer's build")
 def test_bytes_a_key(own_server):
     server = own_server()
     with server.connect() as client:

@@ -13,9 +13,9 @@ import socket
 import time
 from collections.abc import Iterator
 from random import Random
-from threading import RLock, Thread
+from threading import RLock, Thread, get_ident
 
-from net import log
+from net import cron, log
 from net.cluster import decisions, nodesconf
 from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
 from net.cluster.migrations import Migrations
@@ -161,6 +161,7 @@ class Driver:
         self.bus.granted = self.migrations.granted
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: Thread | None = None
+        self.thread_id = 0
         self.sockets: list[socket.socket] = []
         self.save_error_logged = 0.0
         self.is_flushing = False
@@ -262,6 +263,7 @@ class Driver:
             self._save(True)
 
     def _run(self) -> None:
+        self.thread_id = get_ident()
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.loop.run_until_complete(self._serve())
@@ -271,9 +273,9 @@ class Driver:
         self.ended = asyncio.Event()
         self.loop.add_reader(self.posts_fd, self._publish)
         servers = [await self.loop.create_server(lambda: Connection(self, None), sock=sock) for sock in self.sockets]
-        ticking = asyncio.ensure_future(self._tick())
+        self.due = self.loop.time()
+        self._tick()
         await self.ended.wait()
-        ticking.cancel()
         for server in servers:
             server.close()
         for task in asyncio.all_tasks():
@@ -290,20 +292,17 @@ class Driver:
                 self.bus.publish(*post)
             self.settle()
 
-    async def _tick(self) -> None:
+    def _tick(self) -> None:
         """The cron, ten times a second."""
-        from net import cron
-        due = time.monotonic()
-        while True:
-            if not cron.paused:
-                try:
-                    with self.lock:
-                        self.bus.cron(now_ms())
-                        self.settle()
-                except Exception as error:      # the next round must come
-                    log.warning(f"Cluster cron: {error!r}")
-            due = max(due + CRON_MS / 1000, time.monotonic())
-            await asyncio.sleep(due - time.monotonic())
+        if not cron.paused:
+            try:
+                with self.lock:
+                    self.bus.cron(now_ms())
+                    self.settle()
+            except Exception as error:      # the next round must come
+                log.warning(f"Cluster cron: {error!r}")
+        self.due = max(self.due + CRON_MS / 1000, self.loop.time())
+        self.loop.call_at(self.due, self._tick)
 
     def end(self) -> None:
         """The server ends: the file is written and free."""
@@ -335,7 +334,7 @@ class Driver:
         self.tell_router()
         if bus.dirty and self.loop is not None and not self.is_flushing:
             self.is_flushing = True
-            self.loop.call_soon_threadsafe(self._flush)
+            self._in_loop(self._flush)
 
     def tell_router(self) -> None:
         """The router, and slot migrations, are told what has changed; the lock is held."""
@@ -375,7 +374,9 @@ class Driver:
             log.warning(f"Not built yet: {action}")
 
     def _in_loop(self, function: object, *args: object) -> None:
-        if self.loop is not None:
+        if get_ident() == self.thread_id:
+            self.loop.call_soon(function, *args)      # nobody has to wake it: that costs two system calls
+        elif self.loop is not None:
             self.loop.call_soon_threadsafe(function, *args)
 
     def save(self) -> str:

@@ -98,7 +98,8 @@ def formed(network: Network, count: int, **settings: object) -> list[Machine]:
         state.current_epoch = count
         state.state, state.size, state.safe_to_join, state.todo = STATE_OK, count, True, 0
         machine.bus.first_state_time = now - 60_000
-        head, tail = machine.bus.ping_head(True)
+        state.table.quorum = count // 2 + 1
+        head, tail = machine.bus.ping_heads()[1]
         known.append((me.id, me.shard_id, me.ip, me.config_epoch, me.slots, me.numslots, m.plain_head(head), tail))
     for number, machine in enumerate(machines):
         rank = np.array([number, *range(number), *range(number + 1, count)])

@@ -207,6 +207,8 @@ class Driver:
 
     def _read_settings(self, settings: Settings) -> None:
         get = self.config.get_value
+        # Kept: threads that ask Config ten times a second wait for each other in its dictionaries.
+        self.preferred = get("cluster-preferred-endpoint-type")
         for field, name in SETTINGS.items():
             setattr(settings, field, get(name))
         settings.port = get("cluster-announce-port") or get("port")
@@ -232,7 +234,7 @@ class Driver:
         self.deliver = subscribe.deliver
         with self.lock:
             self.check_data()
-            self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
+            self.routes.update(self.bus.state, self.preferred)
         self.sockets = listen.tcp_listeners(self.config, self.bus_port, "cluster")
         self.posts_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         subscribe.set_posts_fd(self.posts_fd)
@@ -340,7 +342,7 @@ class Driver:
         """The router, and slot migrations, are told what has changed; the lock is held."""
         if self.migrations.drops.slots:
             self.migrations.drops.regained()
-        self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
+        self.routes.update(self.bus.state, self.preferred)
         self.migrations.owners_changed()
 
     def _flush(self) -> None:

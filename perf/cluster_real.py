@@ -23,6 +23,7 @@ LIMIT_S = 120.0
 STEADY_S = 15.0             # two rounds of pings
 SETTLE_S = 12.0
 POLL_S = 0.05
+LATENCY_MS = 0.1            # of loopback
 CLUSTER_PORTS = 400         # from a node's port to its bus's
 KEYS = ("{06S}", "{5}", "{1dn}", "{2H2}", "{7z}")     # of any slots
 
@@ -75,6 +76,24 @@ class Process:
         """Kills it."""
         self.process.kill()
         self.process.wait()
+
+
+def sync_ms(runs: int = 15, file_bytes: int = 20000) -> float:
+    """How long it takes until a file like nodes.conf is on the disk: written, synced, renamed, its folder synced."""
+    took = []
+    with tempfile.TemporaryDirectory(prefix="slotring-cluster-") as folder:
+        directory = os.open(folder, os.O_RDONLY)
+        for _ in range(runs):
+            start = time.monotonic()
+            with open(f"{folder}/new", "wb") as file:
+                file.write(bytes(file_bytes))
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(f"{folder}/new", f"{folder}/nodes.conf")
+            os.fsync(directory)
+            took.append((time.monotonic() - start) * 1000)
+        os.close(directory)
+    return float(np.median(took))
 
 
 def until_all(processes: list[Process], knows: Callable[[Process], bool], poll_s: float = POLL_S) -> float:

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from busfuzz import ID_A, ID_B, gossip_row, is_valid, mutate
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from net.cluster.nodes import MYSELF, SLOTS, T_SAVE, T_STATE, ClusterState, map_
 from perf.virtual import Machine, Network
 
 NODE_TIMEOUT = 3000
-ID_A, ID_B = b"a" * 40, b"b" * 40
 
 
 # --- packets -------------------------------------------------------------------------------------
@@ -34,14 +34,6 @@ extensions = st.lists(st.one_of(
     st.tuples(st.sampled_from(sorted(m.PORT_EXTENSIONS)), u16),
     st.tuples(st.just(m.X_SHARD_ID), ids),
     st.tuples(st.just(m.X_FORGOTTEN), st.tuples(ids, u64))), max_size=5)
-
-
-def gossip_row(node_id=ID_B, flags=m.F_PRIMARY, ip=b"10.0.0.9", pong=0):
-    """One entry of gossip."""
-    row = np.zeros(1, m.GOSSIP)
-    row["id"], row["ip"], row["port"], row["cport"], row["flags"] = node_id, ip, 6379, 16379, flags
-    row["pong_received"] = pong
-    return row.tobytes()
 
 
 def check_header(packet, fields):
@@ -530,28 +522,6 @@ def samples(machine, sender):
                    for kind in (m.PING, m.PONG, m.MEET)]
 
 
-def mutate(rng, raw):
-    """A packet with a few bytes changed where it matters, cut, or grown."""
-    data = bytearray(raw)
-    for _ in range(rng.randrange(1, 5)):
-        choice = rng.random()
-        if choice < 0.75:
-            at = rng.randrange(min(len(data), 80)) if rng.random() < 0.5 else rng.randrange(len(data))
-            data[at] = rng.randrange(256)
-        elif choice < 0.85 and len(data) > 2300:
-            at = rng.randrange(2128, len(data))
-            data[at] = rng.choice((0, 1, 255))
-        elif choice < 0.93:
-            del data[rng.randrange(1, len(data)):]
-        else:
-            data += rng.randbytes(rng.randrange(1, 30))
-        if len(data) < 14:
-            data += raw[len(data):14]
-    if rng.random() < 0.5:
-        data[4:8] = len(data).to_bytes(4, "big")
-    return bytes(data)
-
-
 def run_mutations(count, seed=7):
     """Sends so many mutated packets, to a new cluster whenever one has lost its shape: how many were not valid."""
     done = refused = 0
@@ -576,18 +546,6 @@ def digest(machine):
             tuple(state.blacklist.items()), tuple(state.shards), tuple(state.migrating), tuple(state.importing),
             [(node.replicaof, tuple(node.replicas or ())) for node in state.order[1:]],
             election.auth_time, len(election.voters), election.mf_end, sum(bus.stats.sent))
-
-
-def is_valid(data):
-    """Is it a packet as the protocol has them, or the beginning of one?"""
-    try:
-        length = m.frame_length(data[:m.PREFIX_BYTES])
-        if length > len(data):
-            return True          # it waits for the rest
-        m.decode(data[:length])
-    except m.BadPacket:
-        return False
-    return True
 
 
 def mutations_of_a_cluster(count, seed):

@@ -5,7 +5,7 @@ another node, deleting a whole slot, hiding one that is being imported.
 Deletions are made a few keys at a time under the slot's lock, and each is in the effects log as DEL or UNLINK, so that
 nobody waits long, and who reads the log needs to know nothing of slots. One thread at a time deletes."""
 from libc.stdlib cimport abort, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 from engine.command cimport Ctx, Session
 from engine.commands.dump cimport dump_entry
 from engine.defs cimport *
@@ -169,6 +169,28 @@ def delete_slot(u32 slot, bint lazy=True, bint event=False, i64 budget_us=0) -> 
     return d.gone, bool(more)
 
 
+def log_words(u32 slot, list words) -> None:
+    """Put words that are about a slot, and change nothing, into the effects log, if anybody reads it."""
+    cdef const char* p = words[0]
+    cdef const char* q
+    cdef size_t n
+    cdef i64 argc = len(words), i
+    cdef Partition* part = part_of(slot)
+    with nogil:
+        begin_deleting()
+        lock(&part.lock)
+    if effects_wanted():
+        effect_begin(&slots_ctx, 0, slot, argc, p)
+        for i in range(1, argc):
+            q = words[i]
+            n = len(words[i])
+            effect_arg(&slots_ctx, q, n)
+        with nogil:
+            effect_end(&slots_ctx)
+    unlock(&part.lock)
+    end_deleting()
+
+
 def delete_keys(u32 db, list keys) -> int:
     """Delete keys that have been given to another node: in the log and as an event each is a DEL."""
     cdef Key k
@@ -288,13 +310,18 @@ def keys(u32 slot, u32 db, u64 most) -> list:
     return found
 
 
-def with_keys() -> list:
-    """The slots that have keys, in any database."""
+def with_keys(slots=range(SLOTS)) -> list:
+    """Those of these slots that have keys, in any database."""
     cdef u32 slot, db
     cdef Partition* p
-    cdef u8 some[SLOTS]
+    cdef u8[SLOTS] some
+    memset(some, 0, sizeof(some))
+    for slot in slots:
+        some[slot] = 1
     with nogil:
         for slot in range(SLOTS):
+            if not some[slot]:
+                continue
             p = part_of(slot)
             lock(&p.lock)
             some[slot] = 0

@@ -5,8 +5,8 @@ from libc.string cimport memcpy, memcmp, memset
 from engine.defs cimport *
 from engine.lock cimport lock, unlock
 from engine.racy cimport racy_begin, racy_end
-from engine.arena cimport (Arena, arena_alloc, arena_free, arena_usable, arena_good_size,
-                           arena_init, arena_trim, arena_purge, arena_free_bytes)
+from engine.arena cimport (Arena, Span, PAGE_BITS, arena_alloc, arena_free, arena_usable, arena_good_size, span_of,
+                           class_of_units, arena_init, arena_trim, arena_purge, arena_free_bytes)
 from engine.hashing cimport hash_bytes, SLOTS
 
 cdef extern from "<stdlib.h>" nogil:
@@ -14,8 +14,11 @@ cdef extern from "<stdlib.h>" nogil:
 
 cdef extern from "<malloc.h>" nogil:
     int malloc_trim(size_t)
+    int mallopt(int, int)
+    int M_MMAP_THRESHOLD
 
 cdef enum:
+    MALLOC_MMAP_BYTES = 128 << 10  # (setting it keeps glibc from raising it)
     MALLOC_TRIM_EVERY = 10     # calls of trim
     # a bucket is split when there are more than GROW_NUM / GROW_DEN keys a bucket, merged below SHRINK
     GROW_NUM = 12
@@ -23,6 +26,8 @@ cdef enum:
     SHRINK_KEYS = 2
     DOOM_PIECE = 1024          # blocks freed under one hold of a partition's lock
     DOOM_BLOCKS_MIN = 64       # a value of more blocks is freed in pieces
+    SPARSE_LOOK = 16           # spans that are looked at to find two sparse ones
+    PACK_PIECE = 128           # slots whose tables are packed under one hold of a partition's lock
 
 cdef u64 doomed_count = 0
 cdef u32 trims = 0
@@ -699,6 +704,7 @@ def create(int partitions, int databases) -> None:
     """Make the store. partitions: a power of two, at most 16384."""
     cdef u32 i
     assert partitions & (partitions - 1) == 0 and 0 < partitions <= SLOTS
+    mallopt(M_MMAP_THRESHOLD, MALLOC_MMAP_BYTES)    # large buffers go back when freed, and tear no holes into heaps
     store.nparts = partitions
     store.part_shift = 14 - (partitions.bit_length() - 1)
     store.ndbs = databases
@@ -720,6 +726,68 @@ def create(int partitions, int databases) -> None:
         store.dbs[i] = <Db*>calloc(1, sizeof(Db))
 
 
+cdef inline bint span_is_sparse(Span* s) noexcept nogil:
+    return (<u64>s.live * s.size * 2) < (<u64>s.pages << PAGE_BITS)
+
+
+cdef inline bint is_sparse(Arena* a, u32 size) noexcept nogil:
+    """Are two spans of the blocks' class, or more, mostly empty?"""
+    cdef Span* s = a.room[class_of_units[(size + 7) >> 3]]
+    cdef u32 sparse = 0, seen = 0
+    while s != NULL and seen < SPARSE_LOOK and sparse < 2:
+        sparse += span_is_sparse(s)
+        seen += 1
+        s = s.next
+    return sparse == 2
+
+
+cdef u32 sparse_sizes(Arena* a) noexcept nogil:
+    """The sizes of buckets' blocks whose spans are mostly empty: bit n // 8 for n buckets."""
+    cdef u32 n, found = 0
+    for n in range(4, SEGMENT_BUCKETS + 1):
+        if bucket_cap(n) == n and is_sparse(a, n * sizeof(Bucket)):
+            found |= <u32>1 << (n >> 3)
+    return found
+
+
+cdef void table_pack(Arena* a, Table* t, u32 sizes) noexcept nogil:
+    """Moves the buckets' block out of a span that is mostly empty, so that the span can go."""
+    cdef size_t size
+    cdef Span* s
+    cdef void* mem
+    if t == NULL or t.nbuckets > SEGMENT_BUCKETS:
+        return
+    size = arena_usable(t.mem)
+    if not sizes >> (size // sizeof(Bucket) >> 3) & 1:
+        return
+    s = span_of(t.mem)
+    if a.room[s.cls] == s or not span_is_sparse(s):      # the first is the one that is filled
+        return
+    mem = arena_alloc(a, size)
+    memcpy(mem, t.mem, t.nbuckets * sizeof(Bucket))
+    arena_free(a, t.mem)
+    t.mem = mem
+
+
+cdef void pack_tables(Partition* p) noexcept nogil:
+    """As tables grow together, block by block, each size leaves spans behind that a few late ones keep."""
+    cdef u32 sizes, db, slot, last, first = p.index << store.part_shift, end = (p.index + 1) << store.part_shift
+    lock(&p.lock)
+    sizes = sparse_sizes(&p.arena)
+    unlock(&p.lock)
+    if not sizes:
+        return
+    for db in range(store.ndbs):
+        slot = first
+        while p.db_keys[db] + p.hidden_keys[db] and slot < end:
+            last = min(slot + PACK_PIECE, end)
+            lock(&p.lock)
+            while slot < last:
+                table_pack(&p.arena, store.dbs[db].slots[slot], sizes)
+                slot += 1
+            unlock(&p.lock)
+
+
 def trim(keep_bytes: int) -> int:
     """Give free memory back to the kernel if there is more of it than keep_bytes; returns how many bytes.
 
@@ -736,6 +804,7 @@ def trim(keep_bytes: int) -> int:
             lock(&store.parts[i].lock)
             arena_trim(&store.parts[i].arena)
             unlock(&store.parts[i].lock)
+            pack_tables(&store.parts[i])
         if arena_free_bytes() > keep:
             n = arena_purge()
     return n

@@ -7,6 +7,7 @@ import time
 from engine import store
 from engine.commands import keys
 from net import appendonly, bridge, log, saving
+from net.cluster import restored
 from net.config import config
 from persist import aof, aof_check, extents, incr_index, snapshot
 from persist.aof_check import Loaded, Outcome
@@ -128,6 +129,8 @@ def _load(part: Part, is_last: bool, before: int) -> None:
         state.done = before + done
 
     loaded = aof_check.load(appendonly.place(part.name), lambda fd: _preamble(part, fd), progress, part.name)
+    for words in loaded.notes:
+        restored.note(words)
     if aof_check.critical_line(loaded):
         log.warning(aof_check.critical_line(loaded))
     if loaded.outcome is Outcome.TRUNCATED:
@@ -153,6 +156,7 @@ def load_held() -> None:
         finally:
             store.let_go()
     saving.state.saved_dirty = bridge.totals()["dirty"]
+    restored.loaded_again()
 
 
 def _size(part: Part) -> int:

@@ -8,6 +8,7 @@ from errno import ENOENT
 
 from engine import store
 from net import acks, bridge, cron, log, saving, shutdown
+from net.cluster import restored
 from net.config import ConfigError, config
 from persist import aof, commands_out, snapshot
 from persist.manifest import Manifest, ManifestError, Part, parse
@@ -375,7 +376,7 @@ def start_rewrite() -> bool:
 
 def _begin_base(is_rdb: bool, held: bool) -> None:
     """Fix the moment that a base shows. held: every partition is."""
-    functions = saving.state.functions if is_rdb else commands_out.functions(saving.state.functions)
+    functions = saving.head() if is_rdb else (commands_out.functions(saving.state.functions) + restored.as_commands())
     if not is_rdb and config.get_value("aof-timestamp-enabled"):
         functions = b"#TS:%d\r\n" % time.time() + functions
     snapshot.begin(config.get_value("cluster-enabled"), functions, store.used_exact(),

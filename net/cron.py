@@ -16,7 +16,7 @@ EXPIRE_CPU_STEP = 2      # more for each further effort
 LAZY_FREE_BUDGET = 10000
 EVICT_BUDGET = 25000
 TRIM_EVERY_TICKS = 10
-TRIM_KEEP_BYTES = 16 << 20   # free memory that is kept, and an eighth of what is used
+TRIM_KEEP_BYTES = 16 << 20   # free memory that is kept at most, if it was used lately, and an eighth of what is used
 
 ticks = 0
 spent_us = 0    # by ticks since the start
@@ -40,6 +40,7 @@ class Ticker:
         self.used_bytes = memory.used_bytes
         self.next_gc = time.monotonic() + GC_EVERY_S
         self.failed: set = set()
+        self.lately_bytes = 0      # the most that was used, half of it forgotten at each trim
 
     def period_s(self) -> float:
         """The time from one tick to the next."""
@@ -61,7 +62,7 @@ class Ticker:
         self._run(lazy_free, LAZY_FREE_BUDGET)
         self._run(keyspace.evict_cycle, now_ms, EVICT_BUDGET)
         if ticks % TRIM_EVERY_TICKS == 0:
-            self._run(store.trim, TRIM_KEEP_BYTES + store.used_exact() // 8)
+            self._run(self._trim)
         self._run(self.used_bytes)  # keeps the peak
         for job in tuple(CRON):
             self._run(job, now_ms)
@@ -69,6 +70,11 @@ class Ticker:
             gc.collect()
             self.next_gc = time.monotonic() + GC_EVERY_S
         spent_us += (time.monotonic_ns() - began_ns) // 1000
+
+    def _trim(self) -> None:
+        used = store.used_exact()
+        self.lately_bytes = max(used, self.lately_bytes // 2)
+        store.trim(min(self.lately_bytes - used, TRIM_KEEP_BYTES) + used // 8)
 
     def _run(self, job: object, *args: object) -> None:
         try:

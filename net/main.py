@@ -263,9 +263,12 @@ def load_data() -> None:
     """What the features do before clients' commands run: bringing the data set back, for one. Who loads takes all
     locks (saving.held)."""
     from net import cron, gate
+    from net.cluster import running
     gate.set_loading(True)
     for start in tuple(cron.ON_START):
         start()
+    if running.driver is not None:
+        running.driver.loaded()
     gate.set_loading(False)
 
 
@@ -322,19 +325,19 @@ def prepare(server: Server, argv: list[str]) -> None:
 def prepare_cluster() -> None:
     """nodes.conf is read, before there is data."""
     from net import shutdown
-    from net.cluster import driver
+    from net.cluster import driver, running
     try:
         driver.prepare(config)
     except driver.ClusterError as error:
         raise StartError(str(error)) from None
-    shutdown.AT_EXIT.append(driver.driver.end)
+    shutdown.AT_EXIT.append(running.driver.end)
 
 
 def begin_cluster() -> None:
-    """The data is loaded: the bus listens."""
-    from net.cluster import driver
-    if driver.driver is not None:
-        driver.driver.begin()
+    """The bus runs."""
+    from net.cluster import running
+    if running.driver is not None:
+        running.driver.begin()
 
 
 def only_at_start(_value: object) -> None:

@@ -3,18 +3,24 @@
 What is sent and what is deleted must be the same, though this server goes on serving: writes to the keys' slots are
 held back meanwhile (router.pause), and nothing else is. Connections to other servers are kept and used again."""
 
+from __future__ import annotations
+
 import contextlib
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
 
 from engine.hashing import slot_of
 
 from engine import conf, slots
 from net import cron, router
 from net.reply import OK, Error
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 KEPT_MAX = 64          # idle connections
 KEPT_S = 10.0          # and so long each
@@ -131,7 +137,12 @@ class Links:
 
 
 links = Links()
-_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="migrate")
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # not every server migrates keys
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="migrate")
 
 
 def command(*words: bytes) -> bytes:
@@ -237,7 +248,7 @@ def start(job: Job, answer: object) -> None:
             reply = run(job)
         answer(reply)
 
-    _pool.submit(work)
+    _pool().submit(work)
 
 
 cron.CRON.append(links.sweep)

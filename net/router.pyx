@@ -383,8 +383,11 @@ def set_owners(bytes owners) -> None:
     cdef const u16* fresh = <const u16*><const char*>owners
     cdef u8 changed[SLOTS]
     cdef u8 lost[SLOTS]
-    cdef u32 slot
-    if len(owners) != 2 * SLOTS or max(memoryview(owners).cast("H")) >= NODES_MAX:
+    cdef u32 slot, most = 0
+    if len(owners) == 2 * SLOTS:
+        for slot in range(SLOTS):
+            most = most if most > fresh[slot] else fresh[slot]
+    if len(owners) != 2 * SLOTS or most >= NODES_MAX:
         raise ValueError("owners of 16384 slots are wanted, as indexes of nodes")
     with nogil:
         take_owners(fresh, changed, lost)
@@ -398,6 +401,11 @@ def set_owners(bytes owners) -> None:
 def slot_keys(u32 slot) -> int:
     """How many keys a slot has, over all databases."""
     return _slots.count(slot)
+
+
+def slots_with_keys(slots) -> list:
+    """Those of these slots that have keys, in any database."""
+    return _slots.with_keys(slots)
 
 
 def drop_slot_keys(u32 slot) -> int:

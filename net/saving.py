@@ -12,6 +12,7 @@ from errno import ENOENT
 from engine import conf, inspect, store
 from engine.commands import keys
 from net import bridge, cron, log, shutdown, version
+from net.cluster import restored
 from net.config import config
 from persist import rdb, rdb_load, snapshot
 
@@ -54,7 +55,7 @@ class Background:
         self.pid = 0                          # of the thread
         self.dirty = bridge.totals()["dirty"]
         state.child = self
-        snapshot.begin(config.get_value("cluster-enabled"), state.functions, store.used_exact(),
+        snapshot.begin(config.get_value("cluster-enabled"), head(), store.used_exact(),
                        config.get_value("rdb-key-save-delay"))
         threading.Thread(target=self._main, daemon=True, name="rdb_bgsave").start()
         self.began.wait()
@@ -206,6 +207,11 @@ def remove(temporary: str) -> None:
         pass
 
 
+def head() -> bytes:
+    """What an RDB file has before its keys: function libraries, slot imports that are under way."""
+    return state.functions + restored.as_rdb()
+
+
 def say_write_error(number: int, made: bool, temporary: str) -> None:
     """Why a file could not be written."""
     reason = os.strerror(number)
@@ -221,7 +227,7 @@ def save() -> bool:
     with state.lock:
         dirty = bridge.totals()["dirty"]
         number, made = rdb.save(temporary.encode(), config.get_value("rdbchecksum"),
-                                config.get_value("cluster-enabled"), state.functions, store.used_exact(),
+                                config.get_value("cluster-enabled"), head(), store.used_exact(),
                                 config.get_value("rdb-key-save-delay"))
         if number:
             say_write_error(number, made, temporary)
@@ -391,7 +397,10 @@ def _run() -> int:
             found = rdb_load.strings()
             if found is None:
                 _broken("Unexpected EOF reading RDB file")
-            if len(found[1]) == 2:
+            if found[0] == rdb_load.SLOT_IMPORT:
+                slots = found[1][1]
+                restored.add(found[1][0], list(zip(slots[::2], slots[1::2], strict=True)))
+            elif len(found[1]) == 2:
                 _say_aux(*found[1])
             else:
                 functions.append(found[2])

@@ -87,7 +87,7 @@ def formed(network: Network, count: int, **settings: object) -> list[Machine]:
     machines = [network.add(**settings) for _ in range(count)]
     now = network.now_ms
     owners = np.arange(SLOTS) * count // SLOTS
-    known, rows = [], np.zeros(count, m.GOSSIP)
+    known, rows = [], np.zeros(count, m.gossip_type())
     spreads = 1 + count // GOSSIP_KEEPS_FRESH       # in a large cluster gossip tells of all nodes often
     for number, machine in enumerate(machines):
         state = machine.bus.state

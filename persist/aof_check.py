@@ -3,7 +3,7 @@ a truncated file may be the last one, what the server does) is net/appendonly's 
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from persist import aof_load
@@ -47,6 +47,7 @@ class Loaded:
     failed: bytes = b""                # the command that replied it
     error: str = ""
     db: int = 0                        # database that is selected at the end
+    notes: list[list[bytes]] = field(default_factory=list)     # CLUSTER SYNCSLOTS commands
 
 
 def begins_with_rdb(path: str | bytes) -> bool:
@@ -89,7 +90,7 @@ def _load_commands(fd: int, name: str, size: int, offset: int, progress: Callabl
             if progress is not None:
                 progress(aof_load.figures()["offset"])
         found = aof_load.figures()
-        words = aof_load.words()
+        words, notes = aof_load.words(), aof_load.notes()
     finally:
         aof_load.end()
     if progress is not None:
@@ -100,7 +101,7 @@ def _load_commands(fd: int, name: str, size: int, offset: int, progress: Callabl
     elif end in (aof_load.UNKNOWN, aof_load.FOREIGN):
         error = _unknown(words, found["container"])
     return Loaded(ENDS[end], name, 0, size, found["offset"], found["valid"], found["in_multi"], found["commands"],
-                  found["errors"], found["first_error"], found["failed"], error, found["db"])
+                  found["errors"], found["first_error"], found["failed"], error, found["db"], notes)
 
 
 def _text(raw: bytes) -> str:

@@ -4,8 +4,8 @@
 `begin`, then `step` until it says something else than MORE, then `end`. Nothing expires meanwhile but what the file
 deletes, nothing is logged, nobody is notified. Either no worker runs yet, or the caller holds every lock.
 What the answers mean to a person is said in aof_check.py."""
-from libc.stdlib cimport abort, free, realloc
-from libc.string cimport memchr, memset
+from libc.stdlib cimport abort, free, malloc, realloc
+from libc.string cimport memchr, memcpy, memset
 from engine.command cimport *
 from engine.conf cimport conf
 from engine.defs cimport *
@@ -35,6 +35,7 @@ cdef enum:
     KIND_DATA = 0
     KIND_MULTI = 1
     KIND_EXEC = 2
+    KIND_NOTE = 3                  # CLUSTER SYNCSLOTS: of a slot import, for the control plane
 
     STEP_BYTES = 2 << 20           # between two looks of the control plane
     FORGET_BYTES = 32 << 20        # what is read is given back in pieces of this
@@ -92,6 +93,7 @@ cdef struct Aof:
     i64 refused_argc
     Command* refused               # its row, if it has one
     bint refused_container         # it is the row of its first word: there is no such subcommand
+    Args notes                     # words of notes, one after the other; an empty place ends each
     Saved saved
     bint open_
 
@@ -197,6 +199,9 @@ cdef int prepare(Item* item) noexcept nogil:
             return GOT_COMMAND
         if arg_is(&argv[0], b"exec", 4):
             item.kind = KIND_EXEC
+            return GOT_COMMAND
+        if cmd != NULL and item.argc > 2 and arg_is(&argv[0], b"cluster", 7) and arg_is(&argv[1], b"syncslots", 9):
+            item.kind = KIND_NOTE
             return GOT_COMMAND
         if cmd != NULL and not arg_is(&argv[0], b"select", 6) and not arg_is(&argv[0], b"ping", 4):
             return refuse(GOT_FOREIGN, item)
@@ -308,9 +313,30 @@ cdef void run_queue() noexcept nogil:
     a.in_multi = False
 
 
+cdef void keep_note(Item* item) noexcept nogil:
+    """A note's words: the file's bytes may be given back before anybody asks."""
+    cdef Arg* arg
+    cdef char* copy
+    cdef i64 i
+    args_room(&a.notes, item.argc + 1)
+    for i in range(item.argc):
+        arg = &a.args.at[item.argi + i]
+        copy = <char*>malloc(arg.len + 1)
+        if copy == NULL:
+            abort()
+        memcpy(copy, arg.ptr, arg.len)
+        a.notes.at[a.notes.n].ptr = copy
+        a.notes.at[a.notes.n].len = arg.len
+        a.notes.n += 1
+    a.notes.at[a.notes.n].ptr = NULL
+    a.notes.n += 1
+
+
 cdef int take(Item* item) noexcept nogil:
     """Run a command, or queue it."""
-    if item.kind == KIND_DATA:
+    if unlikely(item.kind == KIND_NOTE):
+        keep_note(item)
+    elif item.kind == KIND_DATA:
         if a.in_multi:
             queue_item(item)
         else:
@@ -444,6 +470,21 @@ def figures() -> dict:
             "container": bool(a.refused_container)}
 
 
+def notes() -> list:
+    """What the file says of slot imports, in its order: the words of each CLUSTER SYNCSLOTS."""
+    cdef Arg* at
+    cdef i64 i
+    found, now = [], []
+    for i in range(a.notes.n):
+        at = &a.notes.at[i]
+        if at.ptr != NULL:
+            now.append(at.ptr[:at.len])
+        else:
+            found.append(now)
+            now = []
+    return found
+
+
 def words() -> list:
     """After UNKNOWN, ARITY, FOREIGN: the command's words, the first ones, cut."""
     cdef Arg* at
@@ -458,8 +499,14 @@ def words() -> list:
 def end() -> None:
     """The settings as they were, the mapping gone."""
     cdef Chunk* chunk
+    cdef i64 i
     if not a.open_:
         return
+    for i in range(a.notes.n):
+        free(<void*>a.notes.at[i].ptr)
+    free(a.notes.at)
+    a.notes.at = NULL
+    a.notes.n = 0
     settings_back()
     out_free(&a.out)
     while a.pool.free != NULL:

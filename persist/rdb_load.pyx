@@ -41,6 +41,7 @@ cdef enum:
     FOREIGN_LAST = 79
     FOREIGN_TYPE_FIRST = 22        # type bytes and opcodes that other servers and Valkey number differently
     FOREIGN_TYPE_LAST = 243
+    IMPORT_NAME = 40               # bytes of a slot import's name
     TYPES_KNOWN = 23
     CRC_SINCE = 5                  # RDB version
     IDLE_MAX = 0xFFFFFF
@@ -77,6 +78,7 @@ cdef enum:
 
 END, AUX, SHORT, UNKNOWN, DB, FOREIGN, EMPTY, DUPLICATE = range(8)
 MODULE_AUX, MODULE, FUNCTION_OLD, CORRUPT, MORE = range(8, 13)
+SLOT_IMPORT = OP_SLOT_IMPORT
 
 cdef struct Load:
     RdbIn in_
@@ -583,20 +585,6 @@ cdef void expect_keys(u64 n) noexcept nogil:
     l.wanted_buckets = n if n < SEGMENT_BUCKETS else SEGMENT_BUCKETS
 
 
-cdef int load_slot_import() noexcept nogil:
-    """A slot import that was under way: the job's name and its ranges, which are not gone on with."""
-    cdef char tmp[24]
-    cdef const char* s
-    cdef u64 n
-    rdb_in_string(&l.in_, tmp, &s)
-    n = rdb_in_length(&l.in_)
-    while n and not l.in_.bad:
-        rdb_in_length(&l.in_)
-        rdb_in_length(&l.in_)
-        n -= 1
-    return EV_SHORT if l.in_.bad else EV_MORE
-
-
 cdef int load_attribute(int op) noexcept nogil:
     """What is said of the next key, or of the database; EV_UNKNOWN: no such opcode."""
     cdef u64 n
@@ -623,8 +611,6 @@ cdef int load_attribute(int op) noexcept nogil:
         expect_keys(n)
     elif op == OP_SLOT_INFO:
         return load_sizes(3)
-    elif op == OP_SLOT_IMPORT:
-        return load_slot_import()
     else:
         return EV_UNKNOWN
     return EV_SHORT if l.in_.bad else EV_MORE
@@ -650,7 +636,7 @@ cdef int load_one() noexcept nogil:
         return load_entry(t)
     if t == OP_EOF:
         return EV_END
-    if t == OP_AUX or t == OP_FUNCTION2:
+    if t == OP_AUX or t == OP_FUNCTION2 or t == OP_SLOT_IMPORT:
         return EV_AUX
     if t == OP_MODULE_AUX:
         return load_module_aux()
@@ -744,18 +730,36 @@ def helped() -> None:
     atomic_store32(&h.stop, 1, RELEASE)
 
 
+cdef list import_slots():
+    """The slots of an import's ranges, first and last of each; None: they cannot be."""
+    cdef u64 n = rdb_in_length(&l.in_), i, slot
+    found = []
+    for i in range(n * 2):
+        slot = rdb_in_length(&l.in_)
+        if l.in_.bad or slot >= SLOTS or (i & 1 and slot < found[i - 1]):
+            return None
+        found.append(slot)
+    return None if l.in_.bad else found
+
+
 def strings() -> tuple:
-    """After AUX: (type byte, its strings, the bytes of the file); None: they are not all there."""
+    """After AUX: (type byte, its strings, the bytes of the file); None: they are not all there, or cannot be.
+    Of a slot import (SLOT_IMPORT): its name and a list of slots, instead of strings."""
     cdef char tmp[24]
     cdef const char* s = NULL
     cdef size_t n
     cdef const u8* at = l.in_.p - 1
     found = []
-    for i in range(1 if l.type_ == OP_FUNCTION2 else 2):
+    for i in range(2 if l.type_ == OP_AUX else 1):
         n = rdb_in_string(&l.in_, tmp, &s)
         if l.in_.bad:
             return None
         found.append(s[:n])
+    if l.type_ == OP_SLOT_IMPORT:
+        slots = import_slots()
+        if slots is None or n != IMPORT_NAME:
+            return None
+        found.append(slots)
     return l.type_, found, (<const char*>at)[:l.in_.p - at]
 
 

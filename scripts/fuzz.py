@@ -1,6 +1,6 @@
 """Fuzzes a running server: random, mutated and well-formed but senseless bytes while others use it.
 
-    scripts/fuzz [--seconds 600] [--connections 50] [--seed N] [--port N --pid N] [--no-rss]
+    scripts/fuzz [--seconds 600] [--connections 50] [--seed N] [--port N --pid N] [--no-rss] [--benchmark PATH]
 
 Without --port it starts a server of its own (two workers, a memory limit). It passes if the server lives,
 answers PING within PING_LIMIT_S all the time, gives well-formed replies to the load that runs beside the
@@ -9,13 +9,17 @@ come from the server's own COMMAND, so that a new command is fuzzed from the day
 """
 
 import argparse
+import contextlib
 import os
 import random
+import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -23,10 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from resp import Closed, Error, Raw, encode  # noqa: E402
 from servers import Server  # noqa: E402
 
-PING_LIMIT_S = 2.0 if os.environ.get("SLOTRING_VARIANT", "release") == "release" else 20.0
+PING_LIMIT_S = 2.0 if os.environ.get("SLOTRING_TEST_VARIANT", "release") == "release" else 20.0
 RSS_SLACK_BYTES = 64 << 20
 SEND_BYTES_MAX = 1 << 20
 LOAD_THREADS = 2
+LOAD_PATIENCE = 5  # times the limit of a PING, for a hundred commands
+FUZZ_NICE = 15  # 50 threads that never wait would leave the server, and those who watch it, no processor
 IDLE_CPU_SHARE_MAX = 0.5
 SERVER_OPTIONS = ["--io-threads", "2", "--maxmemory", "512mb", "--maxmemory-policy", "allkeys-random",
                   "--proto-max-bulk-len", "16mb", "--client-query-buffer-limit", "64mb"]
@@ -123,20 +129,36 @@ class Grammar:
         return self.chance.choice(kinds)()
 
 
+class Tally(dict):
+    """Counters of one thread; nobody else writes to them."""
+
+    def add(self, **counts: int) -> None:
+        """Adds to the named counters."""
+        for name, value in counts.items():
+            self[name] = self.get(name, 0) + value
+
+
 class Report:
     """What happened, counted by many threads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.counts: dict[str, int] = {}
+        self.tallies: list[Tally] = []
         self.pings_s: list[float] = []
         self.failures: list[str] = []
         self.stop = threading.Event()
 
-    def add(self, **counts: int) -> None:
-        """Adds to the named counters."""
+    def tally(self) -> Tally:
+        """Counters for one thread: with a lock around common ones, 50 threads wait for each other and send little."""
         with self.lock:
-            for name, value in counts.items():
+            self.tallies.append(Tally())
+            return self.tallies[-1]
+
+    def sum(self) -> None:
+        """Adds up what the threads, which have ended, have counted."""
+        for tally in self.tallies:
+            for name, value in tally.items():
                 self.counts[name] = self.counts.get(name, 0) + value
 
     def fail(self, text: str) -> None:
@@ -162,7 +184,7 @@ def commands_of(port: int) -> list[tuple[bytes, ...]]:
     return found
 
 
-def _fuzz_one_connection(port: int, grammar: Grammar, report: Report) -> None:
+def _fuzz_one_connection(port: int, grammar: Grammar, report: Report, tally: Tally) -> None:
     """Opens a connection, does its mischief, and leaves in one of several ways."""
     chance = grammar.chance
     small_window = 4096 if chance.random() < 0.1 else 0
@@ -177,46 +199,49 @@ def _fuzz_one_connection(port: int, grammar: Grammar, report: Report) -> None:
                 raw.send(data[cut:])
             else:
                 raw.send(data)
-            report.add(bytes_sent=len(data), sends=1)
+            tally.add(bytes_sent=len(data), sends=1)
             if not small_window:
-                _drain(raw, report)
+                _drain(raw, tally)
         ending = chance.random()
         if ending < 0.2:
             raw.half_close()
-            _drain(raw, report)
+            _drain(raw, tally)
         elif ending < 0.4:
             raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
-def _drain(raw: Raw, report: Report) -> None:
+def _drain(raw: Raw, tally: Tally) -> None:
     raw.socket.settimeout(0.002)
     try:
         while True:
             data = raw.socket.recv(1 << 18)
             if not data:
                 raise Closed
-            report.add(bytes_received=len(data), protocol_errors=data.count(b"-ERR Protocol error"))
+            tally.add(bytes_received=len(data), protocol_errors=data.count(b"-ERR Protocol error"))
     except TimeoutError:
         pass
     raw.socket.settimeout(1.0)
 
 
 def _fuzz(port: int, grammar: Grammar, report: Report) -> None:
+    tally = report.tally()
+    os.nice(FUZZ_NICE)  # of this thread alone
     while not report.stop.is_set():
         try:
-            report.add(connections=1)
-            _fuzz_one_connection(port, grammar, report)
+            tally.add(connections=1)
+            _fuzz_one_connection(port, grammar, report, tally)
         except (OSError, Closed, TimeoutError):
             pass  # the server may close on us, that is its right
         except Exception as error:
             report.fail(f"the fuzzer itself: {error!r}")
 
 
-def _load(port: int, number: int, report: Report) -> None:
+def _load(port: int, number: int, report: Report, limit_s: float) -> None:
     """Plain use of the server, whose replies must be well-formed and plausible."""
     turn = 0
+    tally = report.tally()
     try:
-        with Raw(port, 10) as raw:
+        with Raw(port, LOAD_PATIENCE * limit_s) as raw:
             while not report.stop.is_set():
                 key, value = f"load:{number}:{turn % 100}", b"%d" % turn * 50
                 replies = raw.pipeline([("SET", key, value), ("GET", key), ("INCR", f"load:n:{number}"),
@@ -226,26 +251,49 @@ def _load(port: int, number: int, report: Report) -> None:
                             and pong == b"PONG"):
                         report.fail(f"the load got {(done, got, count, pong)!r}"[:300])
                         return
-                report.add(load_commands=len(replies))
+                tally.add(load_commands=len(replies))
                 turn += 1
                 time.sleep(0.002)
     except Exception as error:
         report.fail(f"the load: {error!r}"[:300])
 
 
-def _ping(port: int, report: Report) -> None:
+@contextlib.contextmanager
+def _benchmark(path: str | None, port: int, report: Report) -> Iterator[None]:
+    """valkey-benchmark beside the fuzz, where there is one: it must not end by itself."""
+    if path is None:
+        yield
+        return
+    command = ["nice", path, "-p", str(port), "-t", "set,get,incr", "-r", "100000", "-d", "64", "-P", "16", "-c", "20",
+               "-n", "200000", "-l", "-q"]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        try:
+            yield
+        finally:
+            status = process.poll()
+            process.kill()
+            process.wait()
+        said.seek(0)
+        text = said.read()
+    report.counts["benchmark_rounds"] = text.count(b"requests per second")
+    if status is not None:
+        report.fail(f"valkey-benchmark ended with {status}: {text[-200:]!r}")
+
+
+def _ping(port: int, report: Report, limit_s: float) -> None:
     """A PING on a connection that stays, and one on a new connection, ten times a second."""
     try:
-        with Raw(port, PING_LIMIT_S) as kept:
+        with Raw(port, limit_s) as kept:
             while not report.stop.is_set():
                 started = time.monotonic()
                 kept.call("PING")
-                with Raw(port, PING_LIMIT_S) as fresh:
+                with Raw(port, limit_s) as fresh:
                     fresh.call("PING")
                 report.pings_s.append(time.monotonic() - started)
                 time.sleep(0.1)
     except Exception as error:
-        report.fail(f"no PONG within {PING_LIMIT_S:.0f} s: {error!r}"[:300])
+        report.fail(f"no PONG within {limit_s:.0f} s: {error!r}"[:300])
 
 
 def rss_bytes(pid: int) -> int:
@@ -293,28 +341,30 @@ def _afterwards(port: int, pid: int, rss_start: int, report: Report, check_rss: 
 
 
 def fuzz(port: int, pid: int, seconds: float, connections: int = 50, seed: int = 0,
-         check_rss: bool = True) -> Report:
-    """Runs everything for so long; the report says what failed."""
+         check_rss: bool = True, benchmark: str | None = None, ping_limit_s: float = PING_LIMIT_S) -> Report:
+    """Runs everything for so long; the report says what failed. benchmark: valkey-benchmark's path."""
     report = Report()
     commands = commands_of(port)
     _ping_once(port)
     rss_start = rss_bytes(pid)
     threads = [threading.Thread(target=_fuzz, args=(port, Grammar(commands, seed * 1000 + i), report))
                for i in range(connections)]
-    threads += [threading.Thread(target=_load, args=(port, i, report)) for i in range(LOAD_THREADS)]
-    threads.append(threading.Thread(target=_ping, args=(port, report)))
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + seconds
+    threads += [threading.Thread(target=_load, args=(port, i, report, ping_limit_s)) for i in range(LOAD_THREADS)]
+    threads.append(threading.Thread(target=_ping, args=(port, report, ping_limit_s)))
     peak = rss_start
-    while time.monotonic() < deadline and not report.stop.wait(0.2):
-        try:
-            peak = max(peak, rss_bytes(pid))
-        except (OSError, IndexError):
-            report.fail("the server's process is gone")
-    report.stop.set()
+    with _benchmark(benchmark, port, report):
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not report.stop.wait(0.2):
+            try:
+                peak = max(peak, rss_bytes(pid))
+            except (OSError, IndexError):
+                report.fail("the server's process is gone")
+        report.stop.set()
     for thread in threads:
         thread.join()
+    report.sum()
     report.counts |= {"commands_known": len(commands), "rss_start_mb": rss_start >> 20,
                       "rss_peak_mb": peak >> 20, "seed": seed}
     try:
@@ -350,11 +400,15 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="a server that runs already; needs --pid too")
     parser.add_argument("--pid", type=int)
     parser.add_argument("--no-rss", action="store_true", help="do not ask for memory to come back")
+    parser.add_argument("--benchmark", default=shutil.which("valkey-benchmark"),
+                        help="valkey-benchmark, which runs beside the fuzz; default: the one in the PATH, if any")
+    parser.add_argument("--ping-limit", type=float, default=PING_LIMIT_S, help="seconds (a busy machine needs more)")
     parser.add_argument("server_option", nargs="*", help="after --: options of the server it starts")
     options = parser.parse_args()
     if bool(options.port) != bool(options.pid):
         parser.error("--port and --pid go together")
-    args = (options.seconds, options.connections, options.seed, not options.no_rss)
+    args = (options.seconds, options.connections, options.seed, not options.no_rss, options.benchmark,
+            options.ping_limit)
     if options.port:
         report = fuzz(options.port, options.pid, *args)
         print(table(report, options.seconds))

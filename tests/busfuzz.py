@@ -9,7 +9,7 @@ ID_A, ID_B = b"a" * 40, b"b" * 40
 
 def gossip_row(node_id=ID_B, flags=m.F_PRIMARY, ip=b"10.0.0.9", pong=0):
     """One entry of gossip."""
-    row = np.zeros(1, m.GOSSIP)
+    row = np.zeros(1, m.gossip_type())
     row["id"], row["ip"], row["port"], row["cport"], row["flags"] = node_id, ip, 6379, 16379, flags
     row["pong_received"] = pong
     return row.tobytes()

@@ -3,6 +3,7 @@
 Environment:
     SLOTRING_TEST_COMMAND   what to run instead of scripts/server: a real valkey-server, a wrapper
     SLOTRING_TEST_ENGINE    io_uring, epoll or auto; several, with commas, run every test on each
+    SLOTRING_TEST_VARIANT   asan or tsan, where that is what the command runs: slow, and its memory says nothing
     SLOTRING_TEST_THREADS   io-threads of servers whose test does not say
 """
 
@@ -33,9 +34,10 @@ class ServerDied(AssertionError):
 
 
 def free_port() -> int:
-    """A port that nobody listens on, whose bus port is free too."""
+    """A port that nobody listens on, whose bus port is free too. Both are below those that the kernel gives to whoever
+    connects, and no port is another's bus port."""
     for _ in range(200):
-        port = random.SystemRandom().randrange(20000, 31000)
+        port = random.SystemRandom().randrange(11000, 21000)
         try:
             for number in (port, port + BUS_OFFSET):
                 with socket.socket() as probe:

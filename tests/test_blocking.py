@@ -1,12 +1,14 @@
 """Commands that wait: order, timeouts, several keys, CLIENT UNBLOCK, transactions, over several workers."""
 
+import socket
 import threading
 import time
 
 import pytest
 import redis
+from resp import encode
 
-SERVER_OPTIONS = ["--io-threads", "2"]
+SERVER_OPTIONS = ["--io-threads", "2", "--enable-debug-command", "yes"]
 WAIT_S = 10
 
 
@@ -106,6 +108,29 @@ def test_gone_client_takes_nothing(server, client):
         blocked(server, 0)
         client.rpush("q", "x")
         assert client.lpop("q") == b"x"
+
+
+def test_client_that_leaves_at_once_is_noticed(server, client):
+    """Data and reset come while the worker is busy: of the kernel's two wake-ups one is left, which is for the data."""
+    busy = [server.raw() for _ in range(2)]        # one a worker
+    waiters = [server.raw() for _ in range(20)]
+    for raw in waiters:
+        raw.call("PING")
+    before = client.info("clients")["connected_clients"]
+    for raw in busy:
+        raw.send(encode("DEBUG", "SLEEP", "0.5"))
+    time.sleep(0.1)
+    for raw in waiters:
+        raw.send(encode("BLPOP", "never", "0"))
+        raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        raw.close()                                # with a reset
+    for raw in busy:
+        assert raw.reply() == b"OK"
+    end = time.monotonic() + WAIT_S
+    while client.info("clients")["connected_clients"] != before - len(waiters):
+        assert time.monotonic() < end, client.info("clients")
+        time.sleep(0.1)
+    assert client.info("clients")["blocked_clients"] == 0
 
 
 def test_in_transactions(server, client):

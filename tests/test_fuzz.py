@@ -17,7 +17,7 @@ SHORT_S = float(os.environ.get("SLOTRING_TEST_FUZZ_S", "3"))
 @pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(120, marks=pytest.mark.slow)])
 def test_no_crash_no_hang_no_leak(server, seconds):
     seed = int.from_bytes(os.urandom(4))
-    sanitized = os.environ.get("SLOTRING_VARIANT", "release") != "release"
+    sanitized = os.environ.get("SLOTRING_TEST_VARIANT", "release") != "release"
     report = fuzz.fuzz(server.port, server.pid, seconds, seed=seed, check_rss=not sanitized)
     print(fuzz.table(report, seconds))
     assert not report.failures, f"seed {seed}: {report.failures}\n{server.log_tail()}"

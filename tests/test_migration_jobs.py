@@ -269,3 +269,18 @@ def test_messages_that_are_none(data):
     messages.pending += data
     with pytest.raises(jobs.ProtocolError):
         messages.words()
+
+
+def test_a_target_that_syncs_first():
+    """It asks for the pause when what has come is on its disk, and not before."""
+    target = Import(Job("IMPORT", [(0, 9)], SOURCE, TARGET, SOURCE, T0, "d" * 40), lambda *_: None, True)
+    target.message(b"ACK", T0)
+    target.message(b"SNAPSHOT-EOF", T0)
+    assert target.job.state == jobs.WAIT_PAUSED
+    assert target.wants_sync
+    assert target.out == []
+    target.synced()
+    assert target.out == [jobs.message(b"REQUEST-PAUSE")]
+    assert not target.wants_sync
+    target.synced()
+    assert len(target.out) == 1

@@ -116,3 +116,12 @@ def test_settings_at_run_time(own_server, tmp_path):
         assert client.config_get("hz") == {"hz": "20"}
         client.config_set("maxmemory", "5mb")
         assert client.config_get("maxmemory") == {"maxmemory": "5242880"}
+
+
+def test_a_plain_server_loads_nothing_of_a_clusters(server):
+    """numpy and asyncio were once half of its memory, and most of the time of a start."""
+    with open(f"/proc/{server.pid}/maps") as file:
+        files = {line.split()[-1].rpartition("/")[2] for line in file if ".so" in line}
+    assert any(name.startswith("worker.") for name in files)
+    for foreign in ("_multiarray_umath", "_asyncio", "_ssl", "libcrypto"):
+        assert not any(name.startswith(foreign) for name in files), foreign

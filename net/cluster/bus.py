@@ -6,6 +6,8 @@ Whoever runs it (net/cluster/driver.py, a simulated network) calls `cron` every 
 Times are Unix milliseconds. All calls are made under one lock of the caller's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -128,6 +130,7 @@ class Bus:
         self.link_class = Link                      # a network that is not real has its own
         self.level: Callable[[], int] = verbose     # the least level of lines that are written
         self.count_keys: Callable[[int], int] = no_keys
+        self.with_keys: Callable[[list[int]], list[int]] = self._with_keys
         self.granted: Callable[[str], Iterable[int]] = no_slots
         self.repl_offset: Callable[[], int] = int
         self.data_age_ms: Callable[[], int] = int
@@ -416,6 +419,9 @@ class Bus:
                 failover.migrate_replica(self, most)
         if changed or self.state.state:
             liveness.update_state(self)
+
+    def _with_keys(self, slots: list[int]) -> list[int]:
+        return [slot for slot in slots if self.count_keys(slot)]
 
     def before_sleep(self, now: int) -> None:
         """What is to be done before anything goes out."""

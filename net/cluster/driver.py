@@ -3,25 +3,29 @@
 `driver` is the server's one, None where cluster mode is off. Commands take `driver.lock`, call `driver.bus`, then
 `driver.settle()`, all of it in their own thread: what must be on the disk is there before they reply. Only the bus's
 thread touches sockets.
+
+nodes.conf is written by whoever lets go of the lock, without it: a disk that takes its time stops nobody who only wants
+to look. Until it is written nothing is sent, and no slot that has been gained is served.
 """
 
 import asyncio
 import contextlib
 import os
-import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
-from threading import RLock, Thread, get_ident
+from threading import Lock, RLock, Thread, get_ident
 
 from net import cron, log
-from net.cluster import decisions, nodesconf
+from net.cluster import decisions, nodesconf, restored, running
 from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
+from net.cluster.decisions import Save
 from net.cluster.migrations import Migrations
 from net.cluster.nodes import ClusterState
 from net.cluster.routes import Routes, find_router
 from net.config import Config
+from net.lazy import numpy as np
 
 SAVE_ERROR_EVERY_S = 30
 JOIN_S = 5.0
@@ -52,6 +56,27 @@ def now_ms() -> int:
 
 def _log(level: int, text: str) -> None:
     log.write(level, text)
+
+
+class BusLock:
+    """The driver's lock. Whoever lets go of it writes nodes.conf if that is due."""
+
+    def __init__(self, write_out: Callable[[], None]):
+        self.inner = RLock()
+        self.write_out = write_out
+        self.depth = 0
+        self.is_due = False
+
+    def __enter__(self) -> None:
+        self.inner.acquire()
+        self.depth += 1
+
+    def __exit__(self, *_error: object) -> None:
+        self.depth -= 1
+        write = self.is_due and not self.depth
+        self.inner.release()
+        if write:
+            self.write_out()
 
 
 class Connection(asyncio.Protocol):
@@ -138,6 +163,14 @@ def _why(error: Exception) -> str:
     return os.strerror(number) if number else str(error)
 
 
+def _ranges(slots: list[int]) -> str:
+    """Ascending slots as clients see ranges: a line for each would cost more than what it tells."""
+    firsts = [slot for at, slot in enumerate(slots) if not at or slots[at - 1] != slot - 1]
+    lasts = [slot for at, slot in enumerate(slots) if at + 1 == len(slots) or slots[at + 1] != slot + 1]
+    return " ".join(str(first) if first == last else f"{first}-{last}"
+                    for first, last in zip(firsts, lasts, strict=True))
+
+
 def _keep_alive(sock: socket.socket, timeout_ms: int) -> None:
     """The kernel looks after connections that say nothing for two timeouts."""
     seconds = max(timeout_ms // 1000 * 2, 1)
@@ -153,7 +186,9 @@ class Driver:
 
     def __init__(self, config: Config):
         self.config = config
-        self.lock = RLock()
+        self.lock = BusLock(self._write_out)
+        self.file_lock = Lock()              # of who writes nodes.conf; taken before the other one
+        self.unsaved: Save | None = None     # what is to be written, or is being written
         self.file = nodesconf.NodesFile(config.get_value("cluster-config-file"), _log)
         self.routes = Routes(find_router())
         self.bus: Bus = self._load()
@@ -177,7 +212,7 @@ class Driver:
         port, bus_port = self.config.get_value("port"), self.config.get_value("cluster-port")
         if not self.file.lock():
             raise ClusterError("")
-        rng = Random(secrets.randbits(256))
+        rng = Random(os.urandom(32))
         state = ClusterState(rng, now_ms())
         try:
             text = self.file.read()
@@ -202,7 +237,7 @@ class Driver:
         self._read_settings(settings)
         bus = Bus(state, settings, rng, _log)
         bus.level = lambda: log.state.level
-        bus.count_keys = self.routes.count_keys
+        bus.count_keys, bus.with_keys = self.routes.count_keys, self.routes.with_keys
         return bus
 
     def _read_settings(self, settings: Settings) -> None:
@@ -228,14 +263,19 @@ class Driver:
             self.bus.settings_changed()
             self.settle()
 
-    def begin(self) -> None:
-        """The data is loaded: listens and runs; ListenError where an address is refused."""
-        from net import listen, subscribe
-        self.deliver = subscribe.deliver
+    def loaded(self) -> None:
+        """The data is there, clients are not: whose slots it is of, and the bus's sockets; ListenError where an address
+        is refused."""
+        from net import listen
         with self.lock:
             self.check_data()
             self.routes.update(self.bus.state, self.preferred)
         self.sockets = listen.tcp_listeners(self.config, self.bus_port, "cluster")
+
+    def begin(self) -> None:
+        """The bus runs."""
+        from net import subscribe
+        self.deliver = subscribe.deliver
         self.posts_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         subscribe.set_posts_fd(self.posts_fd)
         self.thread = Thread(target=self._run, name="cluster-bus", daemon=True)
@@ -244,9 +284,10 @@ class Driver:
     def check_data(self) -> None:
         """Slots that have keys here and are nobody's become this node's; keys of others' slots go."""
         state, me = self.bus.state, self.bus.state.myself
+        unfinished = restored.take(self)
         if me.is_replica or self.routes.is_empty():
             return
-        import numpy as np
+        self.routes.drop_keys(unfinished)
         taken, dropped = [], []
         for slot in range(len(state.owners)):
             owner = state.owner(slot)
@@ -262,7 +303,7 @@ class Driver:
         state.assign(me, np.array(taken, np.intp))
         self.routes.drop_keys(dropped)
         if taken or dropped:
-            self._save(True)
+            self._save(nodesconf.file_text(state), True)
 
     def _run(self) -> None:
         self.thread_id = get_ident()
@@ -309,8 +350,8 @@ class Driver:
     def end(self) -> None:
         """The server ends: the file is written and free."""
         log.notice("Saving the cluster configuration file before exiting.")
-        with self.lock:
-            self.file.save(nodesconf.file_text(self.bus.state), True, now_ms())
+        self.save()
+        with self.file_lock:
             self.file.release()
         if self.thread is not None and self.loop is not None:
             self.loop.call_soon_threadsafe(self.ended.set)
@@ -333,8 +374,13 @@ class Driver:
             bus.before_sleep(now_ms())
             for action in bus.take_actions():
                 self._act(action)
+        if self.unsaved is None:
+            self._settled()
+
+    def _settled(self) -> None:
+        """What is decided is on the disk, where it must be."""
         self.tell_router()
-        if bus.dirty and self.loop is not None and not self.is_flushing:
+        if self.bus.dirty and self.loop is not None and not self.is_flushing:
             self.is_flushing = True
             self._in_loop(self._flush)
 
@@ -348,13 +394,17 @@ class Driver:
     def _flush(self) -> None:
         with self.lock:
             self.is_flushing = False
+            if self.unsaved is not None:     # who saves it calls again
+                return
             for link, packets in self.bus.take_output():
                 if isinstance(link.transport, Connection):
                     link.transport.write(packets)
 
     def _act(self, action: object) -> None:
         if isinstance(action, decisions.Save):
-            self._save(action.fsync)
+            before = self.unsaved
+            self.unsaved = Save(action.fsync or (before is not None and before.fsync))
+            self.lock.is_due = True
         elif isinstance(action, decisions.Dial):
             self._in_loop(self._dial, action)
         elif isinstance(action, decisions.Close):
@@ -366,8 +416,8 @@ class Driver:
         elif isinstance(action, decisions.DropKeys):
             self.tell_router()        # before the keys go no client may write there any more
             me = self.bus.state.myself
-            for slot in action.slots:
-                log.notice(f"Deleting keys in dirty slot {slot} on node {me.label} in shard {me.shard_id.decode()}")
+            log.notice(f"Deleting keys in dirty slots {_ranges(action.slots)} on node {me.label} in shard "
+                       f"{me.shard_id.decode()}")
             self.migrations.drop(action.slots)
         elif isinstance(action, decisions.PauseWrites):
             if self.pause is not None:
@@ -382,11 +432,30 @@ class Driver:
             self.loop.call_soon_threadsafe(function, *args)
 
     def save(self) -> str:
-        """CLUSTER SAVECONFIG: empty, or what failed."""
-        return self.file.save(nodesconf.file_text(self.bus.state), True, now_ms())
+        """CLUSTER SAVECONFIG: empty, or what failed. Without the lock."""
+        with self.file_lock:
+            with self.lock.inner:
+                text = nodesconf.file_text(self.bus.state)
+            return self.file.save(text, True, now_ms())
 
-    def _save(self, fsync: bool) -> None:
-        if not self.file.save(nodesconf.file_text(self.bus.state), fsync, now_ms()):
+    def _write_out(self) -> None:
+        """Writes what is unsaved; when it returns that is done, perhaps by another thread. Without the lock."""
+        with self.file_lock:
+            while True:
+                with self.lock.inner:
+                    wanted = self.unsaved
+                    if wanted is None:
+                        return
+                    self.lock.is_due = False
+                    text = nodesconf.file_text(self.bus.state)
+                self._save(text, wanted.fsync)
+                with self.lock.inner:
+                    if self.unsaved is wanted:
+                        self.unsaved = None
+                        self._settled()
+
+    def _save(self, text: str, fsync: bool) -> None:
+        if not self.file.save(text, fsync, now_ms()):
             return
         if self.config.get_value("cluster-config-save-behavior") == "sync":
             log.warning("Fatal: can't update cluster config file.")
@@ -417,30 +486,10 @@ class Driver:
                 self.settle()
 
 
-driver: Driver | None = None
-
-
-def links_bytes() -> int:
-    """Memory of the links' buffers."""
-    if driver is None:
-        return 0
-    with driver.lock:
-        bus = driver.bus
-        links = [link for node in bus.state.order[1:] for link in (node.link, node.inbound) if link is not None]
-        links += bus.strangers
-        return sum(bus.queued_bytes(link) + len(link.pending) for link in links)
-
-
-def connections() -> int:
-    """About how many sockets the bus has."""
-    return 0 if driver is None else (len(driver.bus.state.nodes) - 1) * 2
-
-
 def prepare(config: Config) -> None:
     """Before data is loaded, where cluster mode is on: nodes.conf is locked and read; ClusterError."""
-    global driver
     router = find_router()
     begin = getattr(router, "begin_cluster", None)
     if begin is not None:
         begin()
-    driver = Driver(config)
+    running.driver = Driver(config)

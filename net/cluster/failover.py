@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net.cluster import gossip, liveness, ownership
 from net.cluster import messages as m
 from net.cluster.decisions import PauseWrites
 from net.cluster.nodes import T_BROADCAST, T_FAILOVER, T_FSYNC, T_MANUAL, T_SAVE, T_STATE, Node, slots_of
+from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.bus import Bus, Link

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net.cluster import liveness
 from net.cluster import messages as m
 from net.cluster.decisions import Follow
 from net.cluster.nodes import T_FSYNC, T_SAVE, T_STATE, Node
 from net.cluster.table import NEWS_ADDRESS, NEWS_AGREED, NEWS_BACK, NEWS_REPORT
+from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.bus import Bus, Link
@@ -58,7 +57,7 @@ def process_gossip(bus: Bus, data: bytes, count: int, sender: Node | None) -> No
     state, table = bus.state, bus.state.table
     strangers = table.find(data, count)
     if strangers is not None:
-        gossip = np.frombuffer(data, m.GOSSIP, count, m.HEADER_BYTES)
+        gossip = np.frombuffer(data, m.gossip_type(), count, m.HEADER_BYTES)
         if not _ids_are_valid(bus, gossip, strangers, sender):
             return
         for place in strangers if sender is not None else ():
@@ -79,7 +78,8 @@ def _gossip_news(bus: Bus, sender: Node, data: bytes, news: list[tuple[int, Node
         if bits & NEWS_AGREED:
             liveness.fail_if_agreed(bus, node)
         if bits & NEWS_ADDRESS:
-            _address_news(bus, node, np.frombuffer(data, m.GOSSIP, 1, m.HEADER_BYTES + m.GOSSIP_BYTES * entry)[0])
+            at = m.HEADER_BYTES + m.GOSSIP_BYTES * entry
+            _address_news(bus, node, np.frombuffer(data, m.gossip_type(), 1, at)[0])
 
 
 def _ids_are_valid(bus: Bus, gossip: np.ndarray, places: list[int], sender: Node | None) -> bool:

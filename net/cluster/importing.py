@@ -7,12 +7,11 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net import bridge, log
-from net.cluster import jobs
+from net.cluster import jobs, restored
 from net.cluster.migrations import count_flushes, write_log
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE
+from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.migrations import Migrations
@@ -25,13 +24,19 @@ NO_MEMORY = "Ran out of memory (OOM) during slot import"
 links: dict[int, ImportRun] = {}                 # by the client's id
 
 
+def _is_logging() -> bool:
+    """Is there an append-only file?"""
+    from net import appendonly
+    return appendonly.state.mode != appendonly.OFF
+
+
 class ImportRun:
     """An import and its connection."""
 
     def __init__(self, migrations: Migrations, job: jobs.Job, client_id: int, fd: int):
         self.migrations, self.job, self.client_id = migrations, job, client_id
         self.lock, self.now = migrations.driver.lock, migrations.now
-        self.machine = jobs.Import(job, write_log)
+        self.machine = jobs.Import(job, write_log, _is_logging())
         self.flushes = count_flushes()
         self.slots = job.slots
         self.is_gone = False               # the connection
@@ -45,7 +50,7 @@ class ImportRun:
             if self.job.in_progress:
                 self.machine.message(word, self.now())
             self.moved()
-            if not self.job.in_progress or self.job.state == jobs.GRANTED:
+            if not self.job.in_progress or self.job.state == jobs.GRANTED or self.machine.wants_sync:
                 self.migrations.wants(self)
 
     def moved(self) -> None:
@@ -87,7 +92,12 @@ class ImportRun:
     # ---- in the thread of all migrations
 
     def work(self) -> None:
-        """Takes the slots over, or cleans up."""
+        """Brings to the disk what has come, takes the slots over, or cleans up."""
+        if self.machine.wants_sync:
+            self._sync()                   # whether it could be is asked when the slots are taken
+            with self.lock:
+                self.machine.synced()
+                self.moved()
         state = self.job.state
         if state == jobs.GRANTED and not self.migrations.prevents_failover:
             self._take_over()
@@ -96,9 +106,8 @@ class ImportRun:
 
     def _sync(self) -> bool:
         """What has come is on the disk, where there is an append-only file."""
-        from net import appendonly
         from persist import aof
-        if appendonly.state.mode == appendonly.OFF:
+        if not _is_logging():
             return True
         return not (aof.flush() or aof.sync())
 
@@ -123,6 +132,7 @@ class ImportRun:
             bus.todo(T_SAVE | T_FSYNC | T_STATE | T_BROADCAST)
             self.machine.taken_over(self.now())
         slots.hide(self.slots, False)
+        restored.say(restored.finish_words(self.job), self.slots[0])
         self._close()
 
     def _close(self) -> None:
@@ -147,6 +157,7 @@ class ImportRun:
         with self.lock:
             if self.job.state == jobs.CLEANING:
                 self.machine.cleaned(self.now())
+        restored.say(restored.finish_words(self.job), self.slots[0])
 
 
 def link_event(client_id: int, what: int) -> None:

@@ -22,7 +22,7 @@ can have.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -136,7 +136,7 @@ class Job:
     target: str
     peer: str                           # what the log says of the other node
     now: int
-    name: str = field(default_factory=lambda: secrets.token_hex(NAME_LEN // 2))
+    name: str = field(default_factory=lambda: os.urandom(NAME_LEN // 2).hex())
     state: str = CONNECTING
     text: str = ""
     created_s: int = 0
@@ -421,10 +421,13 @@ class Export(_Side):
 
 
 class Import(_Side):
-    """The target's side."""
+    """The target's side. syncs: once the slots have come the caller brings them to its disk and then calls `synced`,
+    so that little is left to be written while writers wait."""
 
-    def __init__(self, job: Job, log: Log):
+    def __init__(self, job: Job, log: Log, syncs: bool = False):
         super().__init__(job, log)
+        self.syncs = syncs
+        self.wants_sync = False
         job.state = WAIT_ACK
         log(f"New slot import job created: {job}.", False)
 
@@ -440,8 +443,11 @@ class Import(_Side):
             if self._expects(word, RECEIVING, now):
                 self.log(f"Slot migration {self.job} successfully received slot snapshot. Beginning incremental "
                          "stream...", False)
-                self.out.append(message(b"REQUEST-PAUSE"))
                 self.go(WAIT_PAUSED, now)
+                if self.syncs:
+                    self.wants_sync = True
+                else:
+                    self.out.append(message(b"REQUEST-PAUSE"))
         elif word == b"PAUSED":
             if self._expects(word, WAIT_PAUSED, now):
                 self.out.append(message(b"REQUEST-FAILOVER"))
@@ -454,6 +460,12 @@ class Import(_Side):
                      True)
             self.fail("Unknown SYNCSLOTS subcommand used", now)
         return ""
+
+    def synced(self) -> None:
+        """The slots are on the disk; what is written to them meanwhile need not be."""
+        if self.wants_sync and self.job.state == WAIT_PAUSED:
+            self.out.append(message(b"REQUEST-PAUSE"))
+        self.wants_sync = False
 
     def _expects(self, word: bytes, state: str, now: int) -> bool:
         if self.job.state == state:

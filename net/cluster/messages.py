@@ -5,9 +5,12 @@ first 14 bytes how long a packet is, `decode` makes a Packet of a whole one; bot
 endian. Texts of addresses and names are str, ids are 40 bytes.
 """
 
-import struct
+from __future__ import annotations
 
-import numpy as np
+import struct
+from functools import cache
+
+from net.lazy import numpy as np
 
 SIGNATURE = b"RCmb"
 VERSION = 1
@@ -49,12 +52,17 @@ LENGTHS = struct.Struct(">II")
 EXTENSION = struct.Struct(">IHH")
 MODULE_HEAD = struct.Struct(">QIB")
 MODULE_BYTES = 13
-GOSSIP = np.dtype([("id", "S40"), ("ping_sent", ">u4"), ("pong_received", ">u4"), ("ip", "S46"), ("port", ">u2"),
-                   ("cport", ">u2"), ("flags", ">u2"), ("pport", ">u2"), ("reserved", ">u2")])
-GOSSIP_BYTES = GOSSIP.itemsize
+GOSSIP_BYTES = 104
 
 _HEX = frozenset(b"0123456789abcdef")
 _BAD_CHARS = frozenset(";<=>?@[]^{|}~\\")
+
+
+@cache
+def gossip_type() -> np.dtype:
+    """An entry of gossip as numpy sees it."""
+    return np.dtype([("id", "S40"), ("ping_sent", ">u4"), ("pong_received", ">u4"), ("ip", "S46"), ("port", ">u2"),
+                     ("cport", ">u2"), ("flags", ">u2"), ("pport", ">u2"), ("reserved", ">u2")])
 
 
 class BadPacket(Exception):
@@ -106,8 +114,8 @@ class Packet:
 
     @property
     def gossip(self) -> np.ndarray:
-        """The entries of gossip, an array of GOSSIP."""
-        return np.frombuffer(self.data, GOSSIP, self.count, HEADER_BYTES)
+        """The entries of gossip, an array of gossip_type()."""
+        return np.frombuffer(self.data, gossip_type(), self.count, HEADER_BYTES)
 
     @property
     def tail(self) -> bytes:
@@ -141,7 +149,7 @@ def decode(data: bytes) -> Packet:
     """The packet that is all of `data` (its first 14 bytes have passed frame_length).
 
     body: FAIL (id,); UPDATE (epoch, id, slot map); PUBLISH, PUBLISHSHARD (channel, message); MODULE (module id, type,
-    payload); else (). The ping family has `gossip`, an array of GOSSIP, and `extensions`, (type, value) each.
+    payload); else (). The ping family has `gossip`, an array of gossip_type(), and `extensions`, (type, value) each.
     """
     total, version, _, kind, _ = struct.unpack_from(">IHHHH", data, 4)
     light = bool(kind & LIGHT)

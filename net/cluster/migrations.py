@@ -12,19 +12,18 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from net import log
 from net.cluster import gossip, jobs
 from net.cluster import messages as m
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, Node
+from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.bus import Link
     from net.cluster.driver import Driver
 
 TICK_S = 0.1
-DROP_S, DROP_REST_S = 0.005, 0.002
+DROP_S, DROP_REST_S = 0.001, 0.001
 FIRST_PING_MS = 1000        # after a doubt begins: what was on its way to the target has arrived or is lost
 
 
@@ -96,13 +95,13 @@ class Drops:
     def __init__(self, driver: Driver):
         self.driver = driver
         self.slots: dict[int, None] = {}
+        self.version = -1                  # of the state that was looked at
 
     def some(self) -> bool:
         """Deletes for a moment; are some left? The lock is held."""
         until = time.monotonic() + DROP_S
         while self.slots and time.monotonic() < until:
-            slot = next(iter(self.slots))
-            del self.slots[slot]
+            slot, _ = self.slots.popitem()     # from the end: at the front it would walk over all that have gone
             self.driver.routes.drop_keys([slot])
         return bool(self.slots)
 
@@ -116,7 +115,12 @@ class Drops:
     def regained(self) -> None:
         """The map has changed: what is this node's again, or is being imported."""
         state = self.driver.bus.state
-        self.now([slot for slot in self.slots if state.owner(slot) is state.myself or slot in state.importing])
+        if state.version == self.version:
+            return
+        self.version = state.version
+        slots = np.fromiter(self.slots, np.intp)
+        ours = slots[state.owners[slots] == state.myself.index].tolist()
+        self.now(ours + [slot for slot in state.importing if slot in self.slots])
 
     def work(self) -> None:
         """The rest of them, in the thread of all migrations."""
@@ -149,6 +153,7 @@ class Migrations:
     def drop(self, slots: list[int]) -> None:
         """The keys of slots that are not this node's any more go; the router knows that they are not."""
         self.drops.slots |= dict.fromkeys(slots)
+        self.drops.version = -1
         if self.drops.some():
             self._start()
             self.queue.put(self.drops)
@@ -158,11 +163,22 @@ class Migrations:
             self.thread = Thread(target=self._serve, name="migrations", daemon=True)
             self.thread.start()
 
-    def moving(self, operation: str, slot: int = -1) -> bool:
-        """Is one under way that is an EXPORT or IMPORT (of a slot)?"""
-        return any(run.job.operation == operation and (slot < 0 or run.job.overlaps(slot, slot))
-                   for run in self.runs
-                   if (run.job.in_progress if operation == "EXPORT" else not run.job.is_over))
+    def _under_way(self, operation: str) -> list[Run]:
+        return [run for run in self.runs if run.job.operation == operation
+                and (run.job.in_progress if operation == "EXPORT" else not run.job.is_over)]
+
+    def moving(self, operation: str) -> bool:
+        """Is one under way that is an EXPORT or IMPORT?"""
+        return bool(self._under_way(operation))
+
+    def first_moving(self, operation: str, ranges: Iterable[tuple[int, int]]) -> int | None:
+        """The first of these slots of which an EXPORT or IMPORT is under way."""
+        under_way = [pair for run in self._under_way(operation) for pair in run.job.ranges]
+        for first, last in ranges:
+            found = [max(first, a) for a, b in under_way if a <= last and first <= b]
+            if found:
+                return min(found)
+        return None
 
     def granted(self, target: str) -> list[int]:
         """Slots that this node is told it may take; the driver's lock is held."""

@@ -5,13 +5,14 @@ the rest in Node objects. A node's place is its `index`: 1 is always this node, 
 slot's owner. Indexes of others may change when a node goes.
 """
 
-from random import Random
+from __future__ import annotations
 
-import numpy as np
+from random import Random
 
 from net.cluster import messages as m
 from net.cluster.messages import MAP_BYTES, NO_SLOTS, SLOTS
 from net.cluster.table import Place, Table
+from net.lazy import numpy as np
 
 MYSELF = 1
 STATE_OK, STATE_FAIL = 0, 1
@@ -52,7 +53,7 @@ class Node(Place):
         return self.replicaof.config_epoch if self.replicaof else self.config_epoch
 
     @property
-    def primary(self) -> "Node":
+    def primary(self) -> Node:
         """Its primary, or itself."""
         node = self
         while node.replicaof is not None and node.replicaof is not self:

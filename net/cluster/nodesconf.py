@@ -7,11 +7,10 @@ import os
 import socket
 from collections.abc import Callable
 
-import numpy as np
-
 from engine.quoting import split_args
 from net.cluster import messages as m
 from net.cluster.nodes import SLOTS, ClusterState, Node, ranges_of, slots_of
+from net.lazy import numpy as np
 
 FIELDS_MIN = 8
 FILE_MODE = 0o644

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from net.cluster import messages as m
 from net.cluster.decisions import DropKeys, Follow
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE, Node, slots_of
+from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.bus import Bus
@@ -105,8 +104,8 @@ class _Claim:
         state.not_claimed[self.claimed & owned] = False
         unclaimed = state.unclaimed()
         self.taken = self.claimed & ~owned & (unclaimed | (state.owner_epochs() < np.uint64(epoch)))
-        for slot in bus.granted(sender.name):       # we have said that they may be its, whatever the epochs
-            self.taken[slot] |= self.claimed[slot] and not owned[slot]
+        granted = np.fromiter(bus.granted(sender.name), np.intp)    # they may be its, whatever the epochs
+        self.taken[granted] |= (self.claimed & ~owned)[granted]
         self.moved = np.flatnonzero(self.taken & ~unclaimed)
         self.given_up = owned & ~self.claimed
         self.cur_primary = me if me.is_primary else me.replicaof
@@ -118,18 +117,15 @@ class _Claim:
     def log_moves(self) -> None:
         """A line for each run of slots that leave a shard."""
         state, sender = self.bus.state, self.sender
-        runs: list[list] = []
-        for slot, index in zip(self.moved.tolist(), state.owners[self.moved].tolist(), strict=True):
-            source = state.order[index]
+        owners = state.owners[self.moved]
+        breaks = np.flatnonzero((np.diff(self.moved) != 1) | (np.diff(owners) != 0)) + 1
+        for run in np.split(np.arange(len(owners)), breaks) if len(owners) else ():
+            source = state.order[int(owners[run[0]])]
             if same_shard(source, sender):
                 continue
-            if runs and runs[-1][2] is source and runs[-1][1] + 1 == slot:
-                runs[-1][1] = slot
-            else:
-                runs.append([slot, slot, source])
-        for first, last, source in runs:
-            self.bus.log(NOTICE, f"Slot range [{first}, {last}] is migrated from node {source.label} in shard "
-                                 f"{shard(source)} to node {sender.label} in shard {shard(sender)}.")
+            self.bus.log(NOTICE, f"Slot range [{self.moved[run[0]]}, {self.moved[run[-1]]}] is migrated from node "
+                                 f"{source.label} in shard {shard(source)} to node {sender.label} in shard "
+                                 f"{shard(sender)}.")
 
     def open_taken(self) -> None:
         """Slots under way that have a new owner."""
@@ -177,7 +173,7 @@ class _Claim:
         taken = np.flatnonzero(self.taken)
         if len(taken):
             mine = taken[state.owners[taken] == me.index]
-            self.dirty = [slot for slot in mine.tolist() if bus.count_keys(slot)]
+            self.dirty = bus.with_keys(mine.tolist())
             self.log_moves()
         if state.migrating or state.importing:
             self.open_taken()

@@ -10,11 +10,10 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 
-import numpy as np
-
 from engine import store
 from net.cluster import nodes
 from net.cluster.nodes import ClusterState, Node
+from net.lazy import numpy as np
 
 ROUTER_MYSELF = 1
 # ClusterState.fail_reason and what the router calls it; a cluster that is down before any reason is known
@@ -62,6 +61,11 @@ class Routes:
         if counted is not None:
             return counted(slot)
         return int(not self.is_empty()) if self.router is not None else 0
+
+    def with_keys(self, slots: list[int]) -> list[int]:
+        """Those of these slots that have keys."""
+        look = getattr(self.router, "slots_with_keys", None)
+        return look(slots) if look is not None else [slot for slot in slots if self.count_keys(slot)]
 
     @staticmethod
     def is_empty() -> bool:

@@ -11,9 +11,8 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from engine.defs cimport *
 
-import numpy as np
-
-from net.cluster.messages import GOSSIP, NO_SLOTS
+from net.cluster.messages import NO_SLOTS, gossip_type
+from net.lazy import numpy as np
 
 cdef enum:
     HEADER_BYTES = 2256
@@ -67,8 +66,7 @@ cdef enum:
     ADDRESS = 8
 
 TIMES = ("ping_sent", "pong_received", "data_received", "link_ctime", "inbound_freed", "meet_sent", "attempt")
-KINDS = dict.fromkeys(TIMES, np.int64) | {"flags": np.int32, "numslots": np.int32, "inbound": np.int8,
-                                          "reports": np.int32, "rows": GOSSIP}
+KINDS = dict.fromkeys(TIMES, "i8") | {"flags": "i4", "numslots": "i4", "inbound": "i1", "reports": "i4", "rows": None}
 
 
 cdef inline u32 be16(const u8* p) noexcept nogil:
@@ -157,7 +155,7 @@ cdef class Table:
         cdef u32* times
         cdef u32** fresh
         for name, kind in KINDS.items():
-            array = np.zeros(places, kind)
+            array = np.zeros(places, kind or gossip_type())
             if before:
                 array[:before] = getattr(self, name)
             setattr(self, name, array)

@@ -1,16 +1,16 @@
 """CLUSTER: the commands that change the cluster as this node sees it. What only shows it is in clusterview.py."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from engine.command import register_python
 
 from engine import hashing
 from net import log
-from net.cluster import driver as running
-from net.cluster import failover, liveness, ownership
+from net.cluster import failover, liveness, ownership, running
 from net.cluster.bus import PORT_OFFSET, Bus
-from net.cluster.driver import Driver
 from net.cluster.nodes import SLOTS, T_BROADCAST, T_FSYNC, T_SAVE, T_STATE, Node
 from net.commands.common import (
     NO_KEYS,
@@ -23,7 +23,11 @@ from net.commands.common import (
     words,
 )
 from net.config import parse_integer
+from net.lazy import numpy as np
 from net.reply import OK, Error
+
+if TYPE_CHECKING:
+    from net.cluster.driver import Driver
 
 DISABLED = "ERR This instance has cluster support disabled"
 NO_REPLICATION = "ERR This node can't become a replica: replication is not built yet"
@@ -224,9 +228,7 @@ def set_config_epoch(_client: object, args: list[bytes]) -> object:
 
 def save_config(_client: object, _args: list[bytes]) -> object:
     """CLUSTER SAVECONFIG"""
-    driver = current()
-    with driver.lock:
-        failed = driver.save()
+    failed = current().save()
     if failed:
         raise Error(f"ERR error saving the cluster node config: {failed}")
     return OK

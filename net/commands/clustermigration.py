@@ -1,19 +1,25 @@
 """CLUSTER and DEBUG: moving slots as a whole. The protocol is in net/cluster/jobs.py."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from net import log
+from net.cluster import restored
 from net.cluster.bus import Bus
-from net.cluster.driver import Driver
 from net.cluster.exporting import ExportRun
 from net.cluster.importing import ImportRun, links
 from net.cluster.jobs import NAME_LEN, Job, range_text
-from net.cluster.nodes import Node
+from net.cluster.nodes import ClusterState, Node
 from net.commands import debug
 from net.commands.cluster import ADMIN, current, find_slot, row, who
 from net.commands.common import help_lines, loose_int, syntax_error, words
 from net.config import parse_integer
+from net.lazy import numpy as np
 from net.reply import OK, Error
+
+if TYPE_CHECKING:
+    from net.cluster.driver import Driver
 
 Ranges = list[tuple[int, int]]
 MIGRATION_WORDS = {b"snapshot-eof": "SNAPSHOT-EOF", b"paused": "PAUSED", b"failover-granted": "FAILOVER-GRANTED",
@@ -29,6 +35,18 @@ def _check_can_start(bus: Bus) -> None:
         raise Error("ERR Slots are being manually migrated")
 
 
+def _owner(state: ClusterState, first: int, last: int, owner: Node | None) -> Node:
+    """Who has all of these slots; it must be `owner` where that is known. In bulk: a worker's clients wait for this."""
+    owners = state.owners[first:last + 1]
+    wanted = owner.index if owner is not None else int(owners[0])
+    others = np.flatnonzero((owners != wanted) | (owners == 0))
+    if len(others):
+        if owners[others[0]] == 0:
+            raise Error(f"ERR Slot {first + others[0]} has no node served.")
+        raise Error("ERR Requested slots span multiple shards")
+    return state.order[wanted]
+
+
 def _ranges(bus: Bus, args: list[bytes], at: int) -> tuple[Ranges, Node | None, int]:
     """(slot ranges from args[at] on, who has them all, the place after them)"""
     state = bus.state
@@ -41,13 +59,7 @@ def _ranges(bus: Bus, args: list[bytes], at: int) -> tuple[Ranges, Node | None, 
         last = find_slot(args[at + 1])
         if first > last:
             raise Error(f"ERR Start slot number {first} is greater than end slot number {last}.")
-        for slot in range(first, last + 1):
-            node = state.owner(slot)
-            if node is None:
-                raise Error(f"ERR Slot {slot} has no node served.")
-            if owner is not None and node is not owner:
-                raise Error("ERR Requested slots span multiple shards")
-            owner = node
+        owner = _owner(state, first, last, owner)
         for a, b in found:
             if first <= b and a <= last:
                 raise Error(f"ERR Slot range {first}-{last} overlaps with previous range {a}-{b}.")
@@ -58,13 +70,14 @@ def _ranges(bus: Bus, args: list[bytes], at: int) -> tuple[Ranges, Node | None, 
     return found, owner, at
 
 
-def _slots(ranges: Ranges) -> Iterable[int]:
-    return (slot for first, last in ranges for slot in range(first, last + 1))
+def _word(arg: bytes) -> bytes:
+    """A word up to its first NUL: valkey-cli 9.1 sends one after SLOTSRANGE."""
+    return arg.partition(b"\0")[0].lower()
 
 
 def _target(bus: Bus, args: list[bytes], at: int) -> Node:
     """The node of NODE at args[at]."""
-    if at + 1 >= len(args) or args[at].lower() != b"node":
+    if at + 1 >= len(args) or _word(args[at]) != b"node":
         raise syntax_error()
     name = args[at + 1]
     if len(name) != NAME_LEN:
@@ -83,14 +96,14 @@ def _wanted(driver: Driver, args: list[bytes]) -> list[tuple[Ranges, Node]]:
     asked: list[tuple[Ranges, Node]] = []
     at = 2
     while at < len(args):
-        if args[at].lower() != b"slotsrange":
+        if _word(args[at]) != b"slotsrange":
             raise syntax_error()
         ranges, owner, at = _ranges(bus, args, at + 1)
         if owner is not bus.state.myself:
             raise Error("ERR Slots are not served by this node.")
-        for slot in _slots(ranges):
-            if driver.migrations.moving("EXPORT", slot):
-                raise Error(f"ERR I am already migrating slot {slot}.")
+        slot = driver.migrations.first_moving("EXPORT", ranges)
+        if slot is not None:
+            raise Error(f"ERR I am already migrating slot {slot}.")
         if any(a <= last and first <= b for other, _ in asked for a, b in other for first, last in ranges):
             raise Error("ERR Slot ranges in migrations overlap")
         asked.append((ranges, _target(bus, args, at)))
@@ -128,17 +141,15 @@ def cancel(client: object, _args: list[bytes]) -> object:
 
 
 def show(_client: object, _args: list[bytes]) -> object:
-    """CLUSTER GETSLOTMIGRATIONS"""
-    driver = current()
-    with driver.lock:
-        return [_describe(run.job) for run in driver.migrations.runs]
+    """CLUSTER GETSLOTMIGRATIONS: without the lock, a worker does not wait only to look"""
+    return [_describe(run.job) for run in tuple(current().migrations.runs)]
 
 
 def _describe(job: Job) -> dict:
+    nodes = {b"target_node": job.target.encode(), b"source_node": job.source.encode()} if job.source else {}
     return {
         b"name": job.name.encode(), b"operation": job.operation.encode(),
-        b"slot_ranges": range_text(job.ranges).encode(),
-        b"target_node": job.target.encode(), b"source_node": job.source.encode(),
+        b"slot_ranges": range_text(job.ranges).encode(), **nodes,
         b"create_time": job.created_s, b"last_update_time": job.updated_s, b"last_ack_time": job.acked_s,
         b"state": job.state.encode(), b"message": job.text.encode(), b"cow_size": 0,
         b"remaining_repl_size": job.left_bytes if job.operation == "EXPORT" else 0}
@@ -173,7 +184,7 @@ def _parse_establish(driver: Driver, args: list[bytes]) -> tuple[Node, str, Rang
             at += 2
         elif word == b"slotsrange" and ranges is None:
             ranges, owner, at = _ranges(bus, args, at + 1)
-            if any(driver.migrations.moving("IMPORT", slot) for slot in _slots(ranges)):
+            if driver.migrations.first_moving("IMPORT", ranges) is not None:
                 raise Error("ERR Slot is already being imported on the target by a different migration")
         else:
             raise syntax_error()
@@ -196,6 +207,7 @@ def _establish(client: object, args: list[bytes]) -> object:
         driver.migrations.add(run)
         driver.migrations.drops.now(run.slots)
     slots.hide(run.slots, True)
+    restored.say(restored.establish_words(job), run.slots[0])
     client.unrouted = True
     client.reply_mode = "off"
     bridge.push(client.id, b"+OK\r\n")

@@ -1,15 +1,13 @@
 """CLUSTER: the commands that show the cluster as this node sees it."""
 
-import numpy as np
-
-from net.cluster import driver as running
 from net.cluster import messages as m
-from net.cluster import nodesconf, routes
+from net.cluster import nodesconf, routes, running
 from net.cluster.bus import LINK_BYTES, Bus, Link, Stats
 from net.cluster.nodes import MYSELF, Node, ranges_of, slots_of
 from net.commands import config as config_commands
 from net.commands.cluster import current, find_node, row
 from net.commands.common import help_lines, text_setting
+from net.lazy import numpy as np
 from net.reply import Error, Verbatim
 
 SHOW = "loading stale"

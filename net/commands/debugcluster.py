@@ -1,6 +1,6 @@
 """DEBUG: what tests of a cluster need."""
 
-from net.cluster import driver as running
+from net.cluster import running
 from net.commands import debug
 from net.commands.cluster import current, find_node
 from net.commands.common import help_lines, integer, loose_int, words

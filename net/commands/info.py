@@ -13,7 +13,7 @@ from engine import arena, command, conf, events, inspect, keyspace, store
 from engine import hash as hashes
 from engine.commands import keys
 from net import appendonly, bridge, cron, gate, migrate, pubsub, saving, tracking, version
-from net.cluster import driver
+from net.cluster import running
 from net.commands import client as client_commands
 from net.commands import clusterview, hello, memory
 from net.commands.common import NO_KEYS, about, number_setting, setting, text_setting, words
@@ -202,11 +202,11 @@ def clients_section() -> Fields:
     if not mode or not left_ms:
         mode = left_ms = 0
     reason = "client_pause" if mode else "none"
-    if not mode and driver.driver is not None and driver.driver.migrations.holds_writes():
+    if not mode and running.driver is not None and running.driver.migrations.holds_writes():
         mode, reason = 1, "slot_migration_in_progress"
     return [
         ("connected_clients", totals.get("connected_clients", len(rows))),
-        ("cluster_connections", driver.connections()),
+        ("cluster_connections", running.connections()),
         ("maxclients", number_setting("maxclients", 10000)),
         ("client_recent_max_input_buffer", max((row["qbuf"] for row in rows), default=0)),
         ("client_recent_max_output_buffer", max((row["omem"] for row in rows), default=0)),
@@ -281,7 +281,7 @@ def memory_section() -> Fields:
         ("mem_replicas_repl_buffer", 0),
         ("mem_clients_slaves", 0),
         ("mem_clients_normal", now.clients),
-        ("mem_cluster_links", driver.links_bytes()),
+        ("mem_cluster_links", running.links_bytes()),
         ("mem_cluster_slot_import", 0),
         ("mem_cluster_slot_export", 0),
         ("mem_aof_buffer", appendonly.buffered()),

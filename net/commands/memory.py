@@ -7,7 +7,7 @@ from engine.command import register_python
 
 from engine import arena, inspect, store
 from net import appendonly, bridge, clientmem, gate
-from net.cluster import driver
+from net.cluster import running
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -122,7 +122,7 @@ def stats(_client: object, _args: list[bytes]) -> object:
         b"replicas.repl.buffer": 0,
         b"clients.slaves": 0,
         b"clients.normal": now.clients,
-        b"cluster.links": driver.links_bytes(),
+        b"cluster.links": running.links_bytes(),
         b"cluster.slot_import": 0,
         b"cluster.slot_export": 0,
         b"aof.buffer": appendonly.buffered(),

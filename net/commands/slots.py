@@ -7,7 +7,7 @@ from engine.command import register_python, rows
 
 from engine import conf, slots
 from net import router
-from net.cluster import driver
+from net.cluster import running
 from net.commands.common import NO_KEYS, about, bare_syntax_error, integer, register_container, syntax_error, words
 from net.reply import OK, Error
 
@@ -73,18 +73,18 @@ def flush_slot(_client: object, args: list[bytes]) -> object:
 @contextlib.contextmanager
 def flushing(slot: int) -> Iterator[None]:
     """Migrations know that the slot is being flushed; Error while it is handed over (a client of Valkey waits then)."""
-    running = driver.driver
-    if running is None:
+    driver = running.driver
+    if driver is None:
         yield
         return
-    with running.lock:
-        if not running.migrations.flush_begins(slot):
+    with driver.lock:
+        if not driver.migrations.flush_begins(slot):
             raise Error("TRYAGAIN The slot is being handed over to another node")
     try:
         yield
     finally:
-        with running.lock:
-            running.migrations.flush_ends(slot)
+        with driver.lock:
+            driver.migrations.flush_ends(slot)
 
 
 # ---- SLOT-STATS

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import slotcluster
 from servers import Server
 
 pytestmark = pytest.mark.peer
@@ -59,18 +60,17 @@ def agree(servers):
     return len(views[0]) == len(servers) and all(view == views[0] for view in views)
 
 
-@pytest.fixture
-def trio(tmp_path, valkey_binary):
-    """Two Slotrings and a Valkey, one cluster, a third of the slots each."""
-    servers = [Server(tmp_path / "a", *OPTIONS), Server(tmp_path / "b", *OPTIONS),
-               Server(tmp_path / "v", *OPTIONS, command=[valkey_binary])]
+def started(folder, valkey_binary):
+    """Two Slotrings and a Valkey, one cluster, a third of the slots each; killed at the end."""
+    servers = [Server(folder / "a", *OPTIONS), Server(folder / "b", *OPTIONS),
+               Server(folder / "v", *OPTIONS, command=[valkey_binary])]
     try:
         for server in servers:
             server.start()
         for number, server in enumerate(servers):
             call(server, "CLUSTER SET-CONFIG-EPOCH", number + 1)
-        call(servers[0], "CLUSTER MEET", "127.0.0.1", servers[2].port)
-        call(servers[2], "CLUSTER MEET", "127.0.0.1", servers[1].port)
+        slotcluster.meet(servers[0], servers[2])
+        slotcluster.meet(servers[2], servers[1])
         for server, (first, last) in zip(servers, ((0, 5000), (5001, 10000), (10001, 16383)), strict=True):
             call(server, "CLUSTER ADDSLOTSRANGE", first, last)
         wait(lambda: all(info(server)["cluster_state"] == "ok" for server in servers) and agree(servers), "a cluster")
@@ -78,6 +78,18 @@ def trio(tmp_path, valkey_binary):
     finally:
         for server in servers:
             server.kill()
+
+
+@pytest.fixture(scope="module")
+def trio(tmp_path_factory, valkey_binary):
+    """The cluster of the module's tests, whole before each."""
+    yield from started(tmp_path_factory.mktemp("trio"), valkey_binary)
+
+
+@pytest.fixture
+def own_trio(tmp_path, valkey_binary):
+    """A cluster for one test, which takes it apart."""
+    yield from started(tmp_path, valkey_binary)
 
 
 def test_they_agree(trio):
@@ -144,18 +156,19 @@ def test_messages_cross(trio):
             raw.close()
 
 
-def test_the_files_load_in_each_other(trio, valkey_binary):
-    before = nodes(trio[0])
-    for server in trio:
+def test_the_files_load_in_each_other(own_trio, valkey_binary):
+    before = nodes(own_trio[0])
+    for server in own_trio:
         server.stop()
-    a, v = trio[0].folder / "nodes.conf", trio[2].folder / "nodes.conf"
+    a, v = own_trio[0].folder / "nodes.conf", own_trio[2].folder / "nodes.conf"
     keep = a.with_suffix(".keep")
     shutil.move(a, keep)
     shutil.move(v, a)
     shutil.move(keep, v)
     # each takes the other's place: its id, its port
-    swapped = [Server(trio[0].folder, *OPTIONS), trio[1], Server(trio[2].folder, *OPTIONS, command=[valkey_binary])]
-    for server, port in ((swapped[0], trio[2].port), (swapped[2], trio[0].port)):
+    swapped = [Server(own_trio[0].folder, *OPTIONS), own_trio[1],
+               Server(own_trio[2].folder, *OPTIONS, command=[valkey_binary])]
+    for server, port in ((swapped[0], own_trio[2].port), (swapped[2], own_trio[0].port)):
         server.argv[server.argv.index("--port") + 1] = str(port)
         server.port = port
     try:
@@ -170,16 +183,17 @@ def test_the_files_load_in_each_other(trio, valkey_binary):
             server.kill()
 
 
-def test_a_forgotten_node_is_forgotten_everywhere(trio):
-    gone = call(trio[1], "CLUSTER MYID").decode()
-    trio[1].stop()
-    call(trio[0], "CLUSTER FORGET", gone)
-    wait(lambda: gone not in nodes(trio[2]), "the Valkey has forgotten too")
-    assert gone not in nodes(trio[0])
-    trio[1].start()
+def test_a_forgotten_node_is_forgotten_everywhere(own_trio):
+    gone = call(own_trio[1], "CLUSTER MYID").decode()
+    own_trio[1].stop()
+    call(own_trio[0], "CLUSTER FORGET", gone)
+    wait(lambda: gone not in nodes(own_trio[2]), "the Valkey has forgotten too")
+    assert gone not in nodes(own_trio[0])
+    own_trio[1].start()
 
 
 def test_reset_makes_a_stranger(trio):
+    """The last of this file: the cluster is not whole afterwards."""
     old = call(trio[1], "CLUSTER MYID").decode()
     call(trio[1], "CLUSTER RESET", "HARD")
     assert len(nodes(trio[1])) == 1

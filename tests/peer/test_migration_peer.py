@@ -2,6 +2,7 @@
 
 import pytest
 import slotcluster
+from servers import server_command
 from slotcluster import call, migrations, move, wait, wait_over, wait_state
 from slotmap import key
 
@@ -87,3 +88,54 @@ def test_cancel(pair):
     assert wait_over(target)[0] == "failed"
     assert call(target, "DBSIZE") == 0
     assert call(source, "GET", key(SLOT, "s")) == b"0-7"
+
+
+def change_program(server, command, was):
+    """The same folder and options, another program."""
+    server.argv = command + server.argv[len(was):]
+
+
+def use_log(server):
+    call(server, "CONFIG", "SET", "appendonly", "yes")
+    server.argv += ["--appendonly", "yes"]
+    wait(lambda: "aof_rewrite_in_progress:0" in text(call(server, "INFO", "persistence")), "the first base is written")
+
+
+def text(raw):
+    return raw.decode() if isinstance(raw, bytes) else raw
+
+
+@pytest.mark.parametrize("preamble", ["yes", "no"])
+def test_a_log_with_imports_in_the_other_program(tmp_path, valkey_binary, preamble):
+    """One import that has ended and one that has not: the target's files mean the same to both programs."""
+    for was, then in ((server_command(), [valkey_binary]), ([valkey_binary], server_command())):
+        folder = tmp_path / ("ours" if was[0] != valkey_binary else "theirs")
+        source, target = slotcluster.start(folder, [None, was], ["--aof-use-rdb-preamble", preamble])
+        try:
+            use_log(target)
+            fill(source)
+            before = digests(source)
+            move(source, target, 0, LAST)
+            assert wait_over(source) == ("success", "")
+            call(source, "SET", key(100), 1)
+            call(source, "DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", 1)
+            move(source, target, 100, 101)
+            wait_state(source, "waiting-to-pause")
+            if was[0] != valkey_binary or preamble == "yes":     # else Valkey's base would not tell of the import
+                call(target, "BGREWRITEAOF")
+                wait(lambda server=target: "aof_rewrite_in_progress:0" in text(call(server, "INFO", "persistence")),
+                     "it is rewritten")
+            wait(lambda server=target: "aof_pending_bio_fsync:0" in text(call(server, "INFO", "persistence")), "synced")
+            target.kill()
+            assert wait_over(source)[0] == "failed"
+            change_program(target, then, was)
+            target.start()
+            for server in (source, target):
+                wait(lambda server=server: "cluster_state:ok" in text(call(server, "CLUSTER", "INFO")), "it is up")
+            assert digests(target) == before
+            assert call(target, "CLUSTER", "COUNTKEYSINSLOT", 100) == 0
+            newest = {job["slot_ranges"]: (job["state"], job["message"]) for job in migrations(target)}
+            assert newest["100-101"] == ("failed", "Process restarted")
+        finally:
+            for server in (source, target):
+                server.kill()

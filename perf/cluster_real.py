@@ -19,6 +19,7 @@ from perf.peers import ROOT, Connection, PerfError
 
 SLOTS = 16384
 START_S = 240.0
+AT_ONCE = 4                 # so many start together
 LIMIT_S = 120.0
 STEADY_S = 15.0             # two rounds of pings
 SETTLE_S = 12.0
@@ -34,7 +35,8 @@ class Process:
     def __init__(self, command: list[str], port: int, folder: Path):
         self.port, self.bus_port = port, port + CLUSTER_PORTS
         folder.mkdir()
-        with open(folder / "log", "wb") as log:
+        self.log_path = folder / "log"
+        with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", str(port), "--cluster-port", str(self.bus_port), "--cluster-enabled", "yes",
                  "--dir", str(folder), "--save", "", "--bind", "127.0.0.1", "--io-threads", "1"],
@@ -46,11 +48,10 @@ class Process:
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError, PerfError):
                 self.connection = Connection(self.port, START_S)
-                self.connection.call("PING")
                 self.id = self.call("CLUSTER", "MYID")
                 return
             time.sleep(0.1)
-        raise PerfError(f"no server on port {self.port}")
+        raise PerfError(f"no server on port {self.port}: {self.log_path.read_text(errors='replace')[-500:]}")
 
     def call(self, *args: object) -> object:
         """One command."""
@@ -123,10 +124,13 @@ class Cluster:
     """So many processes that have met."""
 
     def __init__(self, command: list[str], count: int, spare: int, port: int, folder: Path):
-        self.all = [Process(command, port + number, folder / str(number)) for number in range(count + spare)]
+        self.all: list[Process] = []
         try:
-            for each in self.all:
-                each.wait()
+            for number in range(count + spare):
+                self.all.append(Process(command, port + number, folder / str(number)))
+                if number % AT_ONCE == AT_ONCE - 1 or number == count + spare - 1:
+                    for each in self.all[-AT_ONCE:]:
+                        each.wait()
             self.spare = self.all[count:]
             self.nodes = self.all[:count]
             for number, each in enumerate(self.nodes):

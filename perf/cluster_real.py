@@ -19,10 +19,12 @@ from perf.peers import ROOT, Connection, PerfError
 
 SLOTS = 16384
 START_S = 240.0
+AT_ONCE = 4                 # so many start together
 LIMIT_S = 120.0
 STEADY_S = 15.0             # two rounds of pings
 SETTLE_S = 12.0
 POLL_S = 0.05
+LATENCY_MS = 0.1            # of loopback
 CLUSTER_PORTS = 400         # from a node's port to its bus's
 KEYS = ("{06S}", "{5}", "{1dn}", "{2H2}", "{7z}")     # of any slots
 
@@ -33,7 +35,8 @@ class Process:
     def __init__(self, command: list[str], port: int, folder: Path):
         self.port, self.bus_port = port, port + CLUSTER_PORTS
         folder.mkdir()
-        with open(folder / "log", "wb") as log:
+        self.log_path = folder / "log"
+        with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", str(port), "--cluster-port", str(self.bus_port), "--cluster-enabled", "yes",
                  "--dir", str(folder), "--save", "", "--bind", "127.0.0.1", "--io-threads", "1"],
@@ -45,11 +48,10 @@ class Process:
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError, PerfError):
                 self.connection = Connection(self.port, START_S)
-                self.connection.call("PING")
                 self.id = self.call("CLUSTER", "MYID")
                 return
             time.sleep(0.1)
-        raise PerfError(f"no server on port {self.port}")
+        raise PerfError(f"no server on port {self.port}: {self.log_path.read_text(errors='replace')[-500:]}")
 
     def call(self, *args: object) -> object:
         """One command."""
@@ -75,6 +77,24 @@ class Process:
         """Kills it."""
         self.process.kill()
         self.process.wait()
+
+
+def sync_ms(runs: int = 15, file_bytes: int = 20000) -> float:
+    """How long it takes until a file like nodes.conf is on the disk: written, synced, renamed, its folder synced."""
+    took = []
+    with tempfile.TemporaryDirectory(prefix="slotring-cluster-") as folder:
+        directory = os.open(folder, os.O_RDONLY)
+        for _ in range(runs):
+            start = time.monotonic()
+            with open(f"{folder}/new", "wb") as file:
+                file.write(bytes(file_bytes))
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(f"{folder}/new", f"{folder}/nodes.conf")
+            os.fsync(directory)
+            took.append((time.monotonic() - start) * 1000)
+        os.close(directory)
+    return float(np.median(took))
 
 
 def until_all(processes: list[Process], knows: Callable[[Process], bool], poll_s: float = POLL_S) -> float:
@@ -104,10 +124,13 @@ class Cluster:
     """So many processes that have met."""
 
     def __init__(self, command: list[str], count: int, spare: int, port: int, folder: Path):
-        self.all = [Process(command, port + number, folder / str(number)) for number in range(count + spare)]
+        self.all: list[Process] = []
         try:
-            for each in self.all:
-                each.wait()
+            for number in range(count + spare):
+                self.all.append(Process(command, port + number, folder / str(number)))
+                if number % AT_ONCE == AT_ONCE - 1 or number == count + spare - 1:
+                    for each in self.all[-AT_ONCE:]:
+                        each.wait()
             self.spare = self.all[count:]
             self.nodes = self.all[:count]
             for number, each in enumerate(self.nodes):

@@ -3,9 +3,9 @@
     python -m perf.cluster_sim [--nodes 2000 ...] [--out FILE.json] [--plot FILE.svg] [--seed N]
     python -m perf.cluster_sim --compare 3 10 [--runs 3] [--seeds 10] [--command /path/to/valkey-server]
 
-Nodes are primaries with as many slots each, links have a latency of 0.5 ms, cluster-node-timeout is Valkey's 15 s. A
-cluster of that size is not met node by node (4 million handshakes) but put together as nodes that have met are. Dead
-nodes are machines that no longer answer.
+Nodes are primaries with as many slots each, links have a latency of 0.5 ms, a synced file takes 2 ms,
+cluster-node-timeout is Valkey's 15 s. A cluster of that size is not met node by node (4 million handshakes) but put
+together as nodes that have met are. Dead nodes are machines that no longer answer.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from perf.virtual import BUS_PORT, PORT, Machine, Network, VirtualLink
 WARM_MS = 3_000
 STEADY_MS = 7_500            # in which each node is pinged by all who have not heard of it: pings come in waves
 GOSSIP_KEEPS_FRESH = 500
+SYNC_MS = 2.0                # until nodes.conf is on the disk
 LIMIT_MS = 120_000
 DEATHS = (1, 20, 200)
 KNOWN = m.F_PRIMARY | m.F_EXTENSIONS | m.F_LIGHT_PUBLISH | m.F_LIGHT_MODULE
@@ -98,7 +99,8 @@ def formed(network: Network, count: int, **settings: object) -> list[Machine]:
         state.current_epoch = count
         state.state, state.size, state.safe_to_join, state.todo = STATE_OK, count, True, 0
         machine.bus.first_state_time = now - 60_000
-        head, tail = machine.bus.ping_head(True)
+        state.table.quorum = count // 2 + 1
+        head, tail = machine.bus.ping_heads()[1]
         known.append((me.id, me.shard_id, me.ip, me.config_epoch, me.slots, me.numslots, m.plain_head(head), tail))
     for number, machine in enumerate(machines):
         rank = np.array([number, *range(number), *range(number + 1, count)])
@@ -193,7 +195,8 @@ def move_slot(network: Network, machines: list[Machine]) -> dict:
         target.settle()
 
     new_id = target.bus.state.myself.id
-    return spread(network, take_it, lambda machine: machine.bus.state.owner(slot).id == new_id, machines, 0.25)
+    return spread(network, take_it, lambda machine: (
+        machine.bus.state.owner(slot).id == new_id and machine.busy_until <= network.now), machines, 0.25)
 
 
 def kill(network: Network, machines: list[Machine], count: int) -> dict:
@@ -257,7 +260,7 @@ def in_child(work: object) -> object:
 def simulate(count: int, seed: int, say: object) -> dict:
     """All measurements of one size. Many deaths happen in a copy of the cluster, in a process of its own."""
     begun, cpu = time.monotonic(), cpu_s()
-    network = Network(seed)
+    network = Network(seed, sync_ms=SYNC_MS)
     machines = formed(network, count)
     say(f"{count} nodes put together in {time.monotonic() - begun:.1f} s")
     network.run(WARM_MS)
@@ -286,11 +289,11 @@ COMPARED = (("bytes_per_node_s", "bus bytes a node a second"), ("meet_ms", "a no
             ("slot_ms", "a slot moved, ms"), ("death_ms", "a node dead, failed everywhere, ms"))
 
 
-def simulated(count: int, runs: int, seed: int) -> dict:
+def simulated(count: int, runs: int, seed: int, sync_ms: float) -> dict:
     """The figures that are compared, means over so many seeds."""
     found: dict[str, list] = {name: [] for name, _ in COMPARED}
     for number in range(seed, seed + runs):
-        network = Network(number)
+        network = Network(number, cluster_real.LATENCY_MS, sync_ms=sync_ms)
         machines = formed(network, count)
         network.run(cluster_real.SETTLE_S * 1000)
         meter = Meter(network, machines)
@@ -308,9 +311,11 @@ def compare(counts: list[int], args: argparse.Namespace, say: object) -> list[di
     """Simulated and real clusters of each size, as a table on the standard output too."""
     rows = []
     for count in counts:
-        virtual = simulated(count, args.seeds, args.seed)
+        sync_ms = cluster_real.sync_ms()
+        say(f"a file is on the disk after {sync_ms:.2f} ms")
+        virtual = simulated(count, args.seeds, args.seed, sync_ms)
         real = cluster_real.measure(args.command, count, args.runs, args.port, say)
-        rows.append({"nodes": count, "simulated": virtual, "real": real})
+        rows.append({"nodes": count, "simulated": virtual, "real": real, "sync_ms": sync_ms})
         for name, text in COMPARED:
             print(f"{count:5} nodes  {text:36} simulated {virtual[name]:12,.2f}  real {real[name]:12,.2f}  "
                   f"ratio {virtual[name] / real[name]:.2f}", flush=True)

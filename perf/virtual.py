@@ -1,7 +1,8 @@
 """A network that is not there, for the real bus code: virtual time, links with a latency, machines that die.
 
 `Network` runs many net.cluster.bus.Bus in one process. Events are (time in ms, function, arguments) in a heap; after
-each call of a bus its decisions are carried out here. Nothing depends on the wall clock, so a seed repeats a run.
+each call of a bus its decisions are carried out here. A node that syncs its file does nothing else meanwhile. Nothing
+depends on the wall clock, so a seed repeats a run.
 """
 
 import heapq
@@ -44,6 +45,7 @@ class Machine:
         self.alive = True
         self.saves: list[bool] = []
         self.delivered: list[Deliver] = []
+        self.busy_until = 0.0                   # it waits for its disk
         self.other: list[object] = []           # decisions that nobody here carries out
 
     def log(self, level: int, text: str) -> None:
@@ -64,7 +66,7 @@ class Machine:
 
     def _send(self) -> None:
         network = self.network
-        when = network.now + network.latency_ms
+        when = max(network.now, self.busy_until) + network.latency_ms
         for link, packets in self.bus.take_output():
             pair = link.transport
             if pair is not None and pair.machine.alive:
@@ -77,6 +79,8 @@ class Machine:
         network = self.network
         if isinstance(action, Save):
             self.saves.append(action.fsync)
+            if action.fsync:
+                self.busy_until = max(network.now, self.busy_until) + network.sync_ms
         elif isinstance(action, Dial):
             network.later(network.latency_ms, network.arrive, self, action)
         elif isinstance(action, Close):
@@ -93,7 +97,9 @@ class Machine:
 
     def receive(self, link: Link, packet: bytes) -> None:
         """A packet has come."""
-        if self.alive and link.is_open:
+        if self.busy_until > self.network.now:
+            self.network.later(self.busy_until - self.network.now, self.receive, link, packet)
+        elif self.alive and link.is_open:
             self.bus.received(link, packet, self.network.now_ms)
             self.settle()
 
@@ -134,9 +140,10 @@ class Machine:
 class Network:
     """Machines and the time."""
 
-    def __init__(self, seed: int = 1, latency_ms: float = 0.5, keeps_logs: bool = False):
+    def __init__(self, seed: int = 1, latency_ms: float = 0.5, keeps_logs: bool = False, sync_ms: float = 0.0):
         self.rng = Random(seed)
         self.latency_ms = latency_ms
+        self.sync_ms = sync_ms                    # how long it takes until nodes.conf is on a disk
         self.keeps_logs = keeps_logs
         self.now = float(START_MS)
         self.now_ms = START_MS                    # the time as the bus has it

@@ -149,7 +149,9 @@ class Bus:
         self.disable_reconnection = False
         self.disable_random_ping = False
         self.has_address = False                    # announced, else found out
-        self.heads: dict[bool, tuple] = {}          # with extensions or not: (made of what, header, extensions)
+        self.heads: tuple = ()                      # see ping_heads
+        self.heads_made_of: tuple = ()
+        self.least_line = VERBOSE                   # what `level` said a moment ago
         self.settings_changed()
 
     # ---- settings
@@ -170,7 +172,10 @@ class Bus:
         me.flags = (me.flags & ~m.F_NOFAILOVER | m.F_EXTENSIONS | m.F_LIGHT_PUBLISH | m.F_LIGHT_MODULE
                     | (m.F_NOFAILOVER if s.replica_no_failover else 0))
         self.state.version += 1
-        self.heads.clear()
+        self.heads_made_of = ()
+        self.state.table.report_ms = s.node_timeout * liveness.REPORT_VALIDITY
+        for node in self.state.others():
+            node.said = None       # in full the next time: perhaps this node's address is to be found out again
         self.todo(T_SAVE | T_STATE)
 
     def todo(self, flags: int) -> None:
@@ -312,19 +317,18 @@ class Bus:
             self.repl_offset(), me.id, primary.slots, me.replicaof.id if me.replicaof else m.NO_ID,
             s.ip.encode("latin-1"), 0, b"", s.tls_port, s.cport, me.flags & 0xFFFF, state.state, bytes((paused, 0, 0))))
 
-    def ping_head(self, extended: bool) -> tuple[bytes, bytes]:
-        """Header and extensions of the ping family, but for type, counts and length: most often those of before."""
-        state, me = self.state, self.state.myself
-        primary = me.replicaof if me.is_replica and me.replicaof else me
-        made_of = (state.current_epoch, primary.config_epoch, primary.slots, me.id, me.replicaof, me.flags, state.state,
-                   me.shard_id, bool(self.election.mf_end))
-        kept = self.heads.get(extended)
-        if kept is not None and kept[0] == made_of and not state.blacklist:
-            return kept[1:]
-        parts = gossip.extensions(self) if extended else []
-        head = m.finish(self.head(m.PING), m.PING, b"", m.M_EXT_DATA, 0, len(parts))
-        self.heads[extended] = kept = made_of, head, b"".join(parts)
-        return kept[1:]
+    def ping_heads(self) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+        """Header and extensions of the ping family, without extensions and with them, but for type, counts and length:
+        most often those of the last time."""
+        state = self.state
+        made_of = state.table.changes, state.current_epoch, state.state, self.election.mf_end
+        if made_of != self.heads_made_of or state.blacklist:
+            parts = gossip.extensions(self)
+            head = self.head(m.PING)
+            self.heads = ((m.finish(head, m.PING, b"", m.M_EXT_DATA), b""),
+                          (m.finish(head, m.PING, b"", m.M_EXT_DATA, 0, len(parts)), b"".join(parts)))
+            self.heads_made_of = made_of
+        return self.heads
 
     def send(self, link: Link | None, kind: int, packet: bytes) -> None:
         """Puts a packet into a link's queue."""
@@ -397,6 +401,7 @@ class Bus:
         """Every 100 ms."""
         self.now = now
         self.iteration += 1
+        self.least_line = self.level()
         if self.settings.sendbuf_limit:
             self._limit_buffers()
         self.pfail_nodes = 0

@@ -15,9 +15,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from random import Random
-from threading import Lock, RLock, Thread
+from threading import Lock, RLock, Thread, get_ident
 
-from net import log
+from net import cron, log
 from net.cluster import decisions, nodesconf, restored, running
 from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
 from net.cluster.decisions import Save
@@ -196,6 +196,7 @@ class Driver:
         self.bus.granted = self.migrations.granted
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: Thread | None = None
+        self.thread_id = 0
         self.sockets: list[socket.socket] = []
         self.save_error_logged = 0.0
         self.is_flushing = False
@@ -241,6 +242,8 @@ class Driver:
 
     def _read_settings(self, settings: Settings) -> None:
         get = self.config.get_value
+        # Kept: threads that ask Config ten times a second wait for each other in its dictionaries.
+        self.preferred = get("cluster-preferred-endpoint-type")
         for field, name in SETTINGS.items():
             setattr(settings, field, get(name))
         settings.port = get("cluster-announce-port") or get("port")
@@ -266,7 +269,7 @@ class Driver:
         from net import listen
         with self.lock:
             self.check_data()
-            self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
+            self.routes.update(self.bus.state, self.preferred)
         self.sockets = listen.tcp_listeners(self.config, self.bus_port, "cluster")
 
     def begin(self) -> None:
@@ -303,6 +306,7 @@ class Driver:
             self._save(nodesconf.file_text(state), True)
 
     def _run(self) -> None:
+        self.thread_id = get_ident()
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
         self.loop.run_until_complete(self._serve())
@@ -312,9 +316,9 @@ class Driver:
         self.ended = asyncio.Event()
         self.loop.add_reader(self.posts_fd, self._publish)
         servers = [await self.loop.create_server(lambda: Connection(self, None), sock=sock) for sock in self.sockets]
-        ticking = asyncio.ensure_future(self._tick())
+        self.due = self.loop.time()
+        self._tick()
         await self.ended.wait()
-        ticking.cancel()
         for server in servers:
             server.close()
         for task in asyncio.all_tasks():
@@ -331,20 +335,17 @@ class Driver:
                 self.bus.publish(*post)
             self.settle()
 
-    async def _tick(self) -> None:
+    def _tick(self) -> None:
         """The cron, ten times a second."""
-        from net import cron
-        due = time.monotonic()
-        while True:
-            if not cron.paused:
-                try:
-                    with self.lock:
-                        self.bus.cron(now_ms())
-                        self.settle()
-                except Exception as error:      # the next round must come
-                    log.warning(f"Cluster cron: {error!r}")
-            due = max(due + CRON_MS / 1000, time.monotonic())
-            await asyncio.sleep(due - time.monotonic())
+        if not cron.paused:
+            try:
+                with self.lock:
+                    self.bus.cron(now_ms())
+                    self.settle()
+            except Exception as error:      # the next round must come
+                log.warning(f"Cluster cron: {error!r}")
+        self.due = max(self.due + CRON_MS / 1000, self.loop.time())
+        self.loop.call_at(self.due, self._tick)
 
     def end(self) -> None:
         """The server ends: the file is written and free."""
@@ -381,13 +382,13 @@ class Driver:
         self.tell_router()
         if self.bus.dirty and self.loop is not None and not self.is_flushing:
             self.is_flushing = True
-            self.loop.call_soon_threadsafe(self._flush)
+            self._in_loop(self._flush)
 
     def tell_router(self) -> None:
         """The router, and slot migrations, are told what has changed; the lock is held."""
         if self.migrations.drops.slots:
             self.migrations.drops.regained()
-        self.routes.update(self.bus.state, self.config.get_value("cluster-preferred-endpoint-type"))
+        self.routes.update(self.bus.state, self.preferred)
         self.migrations.owners_changed()
 
     def _flush(self) -> None:
@@ -425,7 +426,9 @@ class Driver:
             log.warning(f"Not built yet: {action}")
 
     def _in_loop(self, function: object, *args: object) -> None:
-        if self.loop is not None:
+        if get_ident() == self.thread_id:
+            self.loop.call_soon(function, *args)      # nobody has to wake it: that costs two system calls
+        elif self.loop is not None:
             self.loop.call_soon_threadsafe(function, *args)
 
     def save(self) -> str:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from net.cluster.bus import Bus, Link
 
 DEBUG, VERBOSE, NOTICE, WARNING = range(4)
-GOSSIP_MIN = 3
 
 
 # --- sending -------------------------------------------------------------------------------------
@@ -24,26 +23,12 @@ GOSSIP_MIN = 3
 def send_ping(bus: Bus, link: Link, kind: int) -> None:
     """Sends PING, PONG or MEET with gossip of some nodes, and of all that are suspected."""
     node = link.node
-    if bus.level() <= DEBUG:
+    if bus.least_line <= DEBUG:
         name, human = (node.name, node.human) if node is not None else ("<unknown>", "<unknown>")
         way = "inbound" if link.is_inbound else "outbound"
         bus.log(DEBUG, f"Sending {m.type_name(kind)} packet to node {name} ({human}) on {way} link")
-    receiver = 0
-    if node is not None:
-        receiver = node.index
-        if link.is_inbound:
-            pass
-        elif kind == m.PING:
-            node.ping_sent = bus.now
-        elif kind == m.MEET:
-            node.meet_sent = bus.now
-    table = bus.state.table
-    known = table.used - 1
-    wanted = min(max(known * bus.settings.gossip_percent // 100, GOSSIP_MIN), known - 2)
-    start = int(bus.rng.random() * known) if wanted > 0 else 0
-    extended = link.extensions or (node is not None and node.flags & m.F_EXTENSIONS)
-    head, tail = bus.ping_head(bool(extended))
-    bus.send(link, kind, table.ping(head, kind, bus.repl_offset(), tail, start, wanted, receiver, bus.pfail_nodes))
+    bus.send(link, kind, bus.state.table.ping(link, kind, bus.now, bus.settings.gossip_percent, bus.rng.random(),
+                                              bus.repl_offset(), bus.pfail_nodes, bus.ping_heads()))
 
 
 def extensions(bus: Bus) -> list[bytes]:
@@ -77,9 +62,7 @@ def process_gossip(bus: Bus, data: bytes, count: int, sender: Node | None) -> No
             return
         for place in strangers if sender is not None else ():
             _add_node(bus, gossip[place])
-    place, votes = (sender.index, sender.is_voting) if sender is not None else (0, False)
-    news = table.take(data, count, place, votes, bus.now, liveness.oldest_report(bus),
-                      state.size // 2 + 1 - state.myself.is_voting, bus.level() <= VERBOSE)
+    news = table.take(data, count, sender, bus.now, bus.least_line <= VERBOSE)
     if news is not None:
         order = state.order
         _gossip_news(bus, sender, data, [(entry, order[place], bits) for entry, place, bits in news])

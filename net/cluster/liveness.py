@@ -96,6 +96,7 @@ def update_state(bus: Bus) -> None:
         return
     state.safe_to_join = True
     state.size, reachable, covered = state.table.census()
+    state.table.quorum = state.size // 2 + 1
     fresh, reason = STATE_OK, REASON_NONE
     if bus.settings.require_full_coverage and covered < SLOTS:
         fresh, reason = STATE_FAIL, REASON_COVERAGE

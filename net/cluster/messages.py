@@ -46,7 +46,6 @@ TEXT_EXTENSIONS = frozenset((X_HOSTNAME, X_NODENAME, X_IPV4, X_IPV6, X_ZONE))
 PORT_EXTENSIONS = frozenset((X_PORT, X_TLS_PORT))
 
 HEADER = struct.Struct(">4sIHHHHQQq40s2048s40s46sH30sHHHB3s")
-EPOCHS, EPOCHS_AT = struct.Struct(">QQq"), 16     # the current one, the sender's, its replication offset
 LIGHT_HEADER = struct.Struct(">4sIHHHH")
 UPDATE_BODY = struct.Struct(">Q40s2048s")
 LENGTHS = struct.Struct(">II")
@@ -295,7 +294,7 @@ def finish(head: bytearray, kind: int, body: bytes = b"", mflags: int = 0, count
 
 
 def plain_head(data: bytes) -> bytes:
-    """A packet's header without what says nothing of its sender, see table.again."""
+    """A packet's header without what says nothing of its sender, see Table.hear."""
     return (data[:4] + bytes(4) + data[8:12] + bytes(12) + data[24:32] + bytes(8) + data[40:2252] + b"\0"
             + data[2253:HEADER_BYTES])
 

@@ -8,7 +8,6 @@ from net.cluster import failover, gossip, liveness, ownership
 from net.cluster import messages as m
 from net.cluster.decisions import Deliver
 from net.cluster.nodes import T_BROADCAST, T_FAILOVER, T_FSYNC, T_MANUAL, T_SAVE, T_STATE, Node, slots_of
-from net.cluster.table import again
 from net.lazy import numpy as np
 
 if TYPE_CHECKING:
@@ -36,8 +35,15 @@ def packet(bus: Bus, link: Link, data: bytes) -> None:
             bus.drop_link(link)
             bus.log(WARNING, f"Closing link for matching packet type {m.type_name(kind)}")
         return
-    if kind <= m.PONG and _again(bus, link, kind, data):
-        return
+    if kind <= m.PONG and bus.least_line > DEBUG:
+        state = bus.state
+        count = state.table.hear(link, data, kind, bus.now, state.current_epoch)
+        if count >= 0:          # nothing new but its gossip
+            node = link.node
+            if kind == m.PING:
+                gossip.send_ping(bus, link, m.PONG)
+            gossip.process_gossip(bus, data, count, node)
+            return
     try:
         found = m.decode(data)
     except m.BadPacket as error:
@@ -48,33 +54,6 @@ def packet(bus: Bus, link: Link, data: bytes) -> None:
         _light(bus, link, found)
         return
     _Received(bus, link, found).process()
-
-
-def _again(bus: Bus, link: Link, kind: int, data: bytes) -> bool:
-    """A ping or pong whose header and extensions are the sender's last ones, of which nothing was news: then only its
-    gossip is. False: it has to be read in full."""
-    node, state = link.node, bus.state
-    if node is None or node.said is None or link.is_inbound is (kind == m.PONG):
-        return False
-    me = state.myself
-    if (node.flags & (m.F_HANDSHAKE | m.F_MEET | m.F_PFAIL | m.F_FAIL) or node is me or bus.election.mf_end
-            or node.config_epoch == me.config_epoch or not me.ip or bus.level() <= DEBUG):
-        return False
-    count = again(data, node.said, node.said_tail)
-    if count < 0:
-        return False
-    if node.said[2253] & m.M_EXT_DATA:
-        link.extensions = True
-    node.data_received = bus.now
-    epoch, _, node.repl_offset = m.EPOCHS.unpack_from(data, m.EPOCHS_AT)
-    state.current_epoch = max(state.current_epoch, epoch)
-    if kind == m.PING:
-        gossip.send_ping(bus, link, m.PONG)
-    else:
-        node.pong_received = bus.now
-        node.ping_sent = 0
-    gossip.process_gossip(bus, data, count, node)
-    return True
 
 
 def _light(bus: Bus, link: Link, found: m.Packet) -> None:
@@ -115,7 +94,7 @@ class _Received:
     def process(self) -> None:
         """All that a packet of its type does."""
         bus, sender, found, kind = self.bus, self.sender, self.packet, self.packet.kind
-        if bus.level() <= DEBUG:
+        if bus.least_line <= DEBUG:
             bus.log(DEBUG, f"{m.type_name(kind)} packet received from: {found.sender.decode()}")
         if found.mflags & m.M_EXT_DATA:
             self.link.extensions = True
@@ -251,11 +230,11 @@ class _Received:
             self._remember()
 
     def _remember(self) -> None:
-        """If the next header like this one would be no news, there is no need to read it."""
+        """If another header like this one would be no news, Table.hear need not read it."""
         sender, found = self.sender, self.packet
         if (found.kind == m.PING and self.link.is_inbound and self.link.node is sender and not sender.in_handshake
                 and sender.is_primary and found.claims_primary and sender.slots == found.slots
-                and sender.config_epoch == found.config_epoch and not self.state.blacklist
+                and sender.config_epoch == found.config_epoch and not found.mflags & m.M_PAUSED
                 and all(kind != m.X_FORGOTTEN for kind, _ in found.extensions)):
             sender.said_tail = self.state.shared(found.tail)
             sender.said = self.state.shared(m.plain_head(found.data))

@@ -16,10 +16,12 @@ from net.lazy import numpy as np
 
 cdef enum:
     HEADER_BYTES = 2256
+    CURRENT_EPOCH_AT = 16
     EPOCH_AT = 24                  # of the sender's slots
     OFFSET_AT = 32
     SENDER_AT = 40
     STATE_AT = 2252
+    MFLAGS_AT = 2253
     ROW_BYTES = 104                # of gossip: id, times of ping and pong (s), ip, port, bus port, flags, TLS port
     ID_BYTES = 40
     IP_BYTES = 46
@@ -31,6 +33,11 @@ cdef enum:
     FLAGS_AT = 98
     PPORT_AT = 100
     ROWS_MAX = 65535
+    GOSSIP_MIN = 3
+    KIND_PING = 0
+    KIND_PONG = 1
+    KIND_MEET = 2
+    EXT_DATA = 4                   # a header's flag of a message
     FUTURE_MS = 500                # how far a gossiped pong may lie in our future
 
     PRIMARY = 1
@@ -41,6 +48,7 @@ cdef enum:
     HANDSHAKE = 32
     NOADDR = 64
     MEET = 128
+    EXTENSIONS = 1024
     ROLES = PRIMARY | REPLICA
     FAILING = PFAIL | FAIL
     NOT_NORMAL = HANDSHAKE | MEET | FAILING
@@ -67,6 +75,10 @@ cdef inline u32 be16(const u8* p) noexcept nogil:
 
 cdef inline u32 be32(const u8* p) noexcept nogil:
     return (<u32>p[0] << 24) | (<u32>p[1] << 16) | (<u32>p[2] << 8) | p[3]
+
+
+cdef inline u64 be64(const u8* p) noexcept nogil:
+    return (<u64>be32(p) << 32) | be32(p + 4)
 
 
 cdef inline void put16(u8* p, u32 value) noexcept nogil:
@@ -113,6 +125,10 @@ cdef class Table:
     cdef u8* rows_at
     cdef u32** when                # of each place that is reported: the time of each other's report, s; 0: none
     cdef int lacking               # places without a link, an inbound link, or in handshake or suspected
+    cdef public int quorum         # so many primaries' reports make a failure
+    cdef public i64 report_ms      # how long a report counts
+    cdef readonly i64 changes      # of what the header of a packet says
+    cdef u64 my_epoch
     cdef i64 half, interval        # those that `quiet` was found with
     cdef i64 quiet                 # until then no node is to be pinged or late
     cdef i32* index                # places by hash of their id
@@ -250,6 +266,7 @@ cdef class Table:
 
     cdef inline void set_flags(self, int i, int flags) noexcept nogil:
         self.lacking -= self.is_lacking(i)
+        self.changes += i == 1
         if self.flags_at[i] & NOT_WATCHED and not flags & NOT_WATCHED:
             self.quiet = 0
         self.flags_at[i] = flags
@@ -359,15 +376,30 @@ cdef class Table:
             put16(out + FLAGS_AT, self.flags_at[i] & 0xFFFF)
             out += ROW_BYTES
 
-    def ping(self, bytes head, int kind, i64 offset, bytes tail, int start, int wanted, int receiver, int suspects):
-        """A packet of the ping family: the header `head` with type and replication offset, the gossip of `wanted`
-        nodes from the one after `start` on (none of them `receiver`) and of that many suspected ones, then `tail`."""
-        cdef int n, k
-        cdef Py_ssize_t size, tail_bytes = PyBytes_GET_SIZE(tail)
+    def ping(self, Link link not None, int kind, i64 now, int percent, double chance, i64 offset, int suspects,
+             tuple heads):
+        """A packet of the ping family for a link, whose node's time of it is noted: one of the `heads` (without and
+        with extensions, each a header and what comes after the gossip) with type and replication offset, and the gossip
+        of that part of all nodes from one on that `chance` (0 to 1) picks, and of so many suspected ones."""
+        cdef int n, k, receiver = 0, flags = 0, known = self.used - 1, wanted
+        cdef Py_ssize_t size, tail_bytes
         cdef u8* out
+        cdef Place node
+        if link.node is not None:
+            node = <Place?>link.node
+            receiver = node.index
+            flags = self.flags_at[receiver]
+            if not link.is_inbound and kind == KIND_PING:
+                self.ping_at[receiver] = now
+                self.mind(receiver)
+            elif not link.is_inbound and kind == KIND_MEET:
+                self.meet_at[receiver] = now
+        head, tail = <tuple?>heads[link.extensions or flags & EXTENSIONS != 0]
         self.room_for(2 * self.places)
+        wanted = min(max(known * percent // 100, GOSSIP_MIN), known - 2)
         with nogil:
-            n = self.pick(start, wanted, receiver, suspects)
+            n = self.pick(min(<int>(chance * known), known - 1), wanted, receiver, suspects)
+        tail_bytes = PyBytes_GET_SIZE(tail)
         size = HEADER_BYTES + n * ROW_BYTES + tail_bytes
         packet = PyBytes_FromStringAndSize(NULL, size)
         out = <u8*>PyBytes_AS_STRING(packet)
@@ -382,7 +414,34 @@ cdef class Table:
         memcpy(out + size - tail_bytes, PyBytes_AS_STRING(tail), tail_bytes)
         return packet
 
-    # ---- gossip that comes in
+    # ---- what comes in
+
+    def hear(self, Link link not None, bytes data, int kind, i64 now, u64 current_epoch):
+        """A ping or pong has come. If all that it says of its sender is known from the last one that was no news
+        (`Place.said`), notes that it has come and returns the number of its entries of gossip. -1: read it in full."""
+        cdef Place node
+        cdef const u8* p = <const u8*>PyBytes_AS_STRING(data)
+        cdef int count, i, k
+        cdef u64 offset = 0
+        if link.node is None or link.is_inbound == (kind == KIND_PONG):
+            return -1
+        node = <Place?>link.node
+        i = node.index
+        if (node.said is None or node._table is not self or i == 1
+                or self.flags_at[i] & NOT_NORMAL or node._config_epoch == self.my_epoch):
+            return -1
+        count = same_words(data, node.said, node.said_tail)
+        if count < 0 or be64(p + CURRENT_EPOCH_AT) > current_epoch:
+            return -1
+        if PyBytes_AS_STRING(node.said)[MFLAGS_AT] & EXT_DATA:
+            link.extensions = True
+        self.data_at[i] = now
+        node.repl_offset = <i64>be64(p + OFFSET_AT)
+        if kind == KIND_PONG:
+            self.pong_at[i] = now
+            self.ping_at[i] = 0
+            self.mind(i)
+        return count
 
     def find(self, bytes data, int count):
         """Looks up the nodes that a packet of the ping family gossips of; the numbers of those entries whose node is
@@ -404,19 +463,22 @@ cdef class Table:
             return [k for k in range(count) if self.picked[k] == 0]
         return None
 
-    def take(self, bytes data, int count, int sender, bint votes, i64 now, i64 oldest, int quorum, bint tells):
-        """After `find`, with the same packet: takes what it says of nodes that were known. sender: its place, 0: not
-        known, then it is believed only that nodes are well; votes: its reports count; oldest: reports up to that time
-        are dropped; quorum: so many reports are enough; tells: new reports and withdrawn ones are news too.
+    def take(self, bytes data, int count, Place sender, i64 now, bint tells):
+        """After `find`, with the same packet: takes what it says of nodes that were known. sender: None where it is not
+        known, then it is believed only that nodes are well; tells: new reports and withdrawn ones are news too.
 
         The news as (number of the entry, place, NEWS_… bits), or None."""
         cdef const u8* row = <const u8*>PyBytes_AS_STRING(data) + HEADER_BYTES
-        cdef int k, i, bits
+        cdef int k, i, bits, place = 0, quorum = self.quorum - self.is_voting(1)
+        cdef bint votes = False
         news = None
+        if sender is not None:
+            place = sender.index
+            votes = self.is_voting(place)
         for k in range(count):
             i = self.picked[k]
             if i > 1:
-                bits = self.take_row(row, i, sender, votes, now, oldest, quorum)
+                bits = self.take_row(row, i, place, votes, now, now - self.report_ms, quorum)
                 if bits < 0:
                     raise MemoryError
                 if not tells:
@@ -427,6 +489,9 @@ cdef class Table:
                     news.append((k, i, bits))
             row += ROW_BYTES
         return news
+
+    cdef inline bint is_voting(self, int i) noexcept nogil:
+        return self.flags_at[i] & PRIMARY and self.numslots_at[i] > 0
 
     cdef int take_row(self, const u8* row, int i, int sender, bint votes, i64 now, i64 oldest,
                       int quorum) noexcept nogil:
@@ -588,7 +653,7 @@ cdef class Table:
         return voting, reachable, slots
 
 
-def again(bytes data, bytes head, bytes tail):
+cdef int same_words(bytes data, bytes head, bytes tail) noexcept:
     """Does a packet of the ping family say of its sender what another one did (`head`: its header, `tail`: what comes
     after the gossip), but for the cluster's epoch and state and the replication offset? The number of its entries of
     gossip, or -1."""
@@ -656,11 +721,20 @@ cdef class Place:
         self._shard_id = shard_id
         self._slots = NO_SLOTS
         self.index = table.add(node_id, now, flags)
+        table.changes += 1
+
+    cdef void note_change(self):
+        """What is remembered of its header does not hold any more, perhaps nor does what this node says of itself."""
+        self.said = None
+        self._table.changes += 1
+        if self.index == 1:
+            self._table.my_epoch = self._config_epoch
 
     def move_to(self, Table table not None, int place):
         """It is there now."""
         self._table = table
         self.index = place
+        self.note_change()
 
     @property
     def table(self):
@@ -707,7 +781,7 @@ cdef class Place:
     @slots.setter
     def slots(self, bytes slots):
         self._slots = slots
-        self.said = None
+        self.note_change()
 
     @property
     def shard_id(self):
@@ -717,7 +791,7 @@ cdef class Place:
     @shard_id.setter
     def shard_id(self, bytes shard_id):
         self._shard_id = shard_id
-        self.said = None
+        self.note_change()
 
     @property
     def replicaof(self):
@@ -727,7 +801,7 @@ cdef class Place:
     @replicaof.setter
     def replicaof(self, node):
         self._replicaof = node
-        self.said = None
+        self.note_change()
 
     @property
     def config_epoch(self):
@@ -737,7 +811,7 @@ cdef class Place:
     @config_epoch.setter
     def config_epoch(self, u64 epoch):
         self._config_epoch = epoch
-        self.said = None
+        self.note_change()
 
     @property
     def ping_sent(self):

@@ -53,6 +53,12 @@ def count_flushes() -> int:
     return slots.flushes()
 
 
+def hide(slots: list[int], hidden: bool) -> None:
+    """Slots go out of sight, or come back."""
+    from engine import slots as data
+    data.hide(slots, hidden)
+
+
 class Doubt:
     """Asks a target that was granted the slots whether it has them."""
 
@@ -90,6 +96,7 @@ class Doubt:
 
 class Drops:
     """Keys of slots that have gone to others, deleted a few slots at a time: who wants the lock waits no longer.
+    Until they are deleted they are out of sight: DBSIZE, SCAN and KEYS do not have them.
 
     Before such a slot is used again in any way, its old keys go (`now`)."""
 
@@ -103,15 +110,25 @@ class Drops:
         until = time.monotonic() + DROP_S
         while self.slots and time.monotonic() < until:
             slot, _ = self.slots.popitem()     # from the end: at the front it would walk over all that have gone
-            self.driver.routes.drop_keys([slot])
+            self._drop([slot])
         return bool(self.slots)
+
+    def _drop(self, slots: list[int]) -> None:
+        self.driver.routes.drop_keys(slots)
+        hide(slots, False)
+
+    def add(self, slots: list[int]) -> None:
+        """The keys of these are to go."""
+        self.slots |= dict.fromkeys(slots)
+        self.version = -1
+        hide(slots, True)
 
     def now(self, slots: Iterable[int]) -> None:
         """These are to be used again; the lock is held."""
         found = [slot for slot in slots if slot in self.slots]
         for slot in found:
             del self.slots[slot]
-        self.driver.routes.drop_keys(found)
+        self._drop(found)
 
     def regained(self) -> None:
         """The map has changed: what is this node's again, or is being imported."""
@@ -153,8 +170,7 @@ class Migrations:
 
     def drop(self, slots: list[int]) -> None:
         """The keys of slots that are not this node's any more go; the router knows that they are not."""
-        self.drops.slots |= dict.fromkeys(slots)
-        self.drops.version = -1
+        self.drops.add(slots)
         if self.drops.some():
             self._start()
             self.queue.put(self.drops)

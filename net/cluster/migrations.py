@@ -59,6 +59,12 @@ def hide(slots: list[int], hidden: bool) -> None:
     data.hide(slots, hidden)
 
 
+def delete_for(slot: int, seconds: float, lazy: bool = True) -> bool:
+    """Deletes keys of a slot for about so long; are some left?"""
+    from engine import slots as data
+    return data.delete_slot(slot, lazy, False, int(seconds * 1e6))[1]
+
+
 class Doubt:
     """Asks a target that was granted the slots whether it has them."""
 
@@ -110,7 +116,10 @@ class Drops:
         until = time.monotonic() + DROP_S
         while self.slots and time.monotonic() < until:
             slot, _ = self.slots.popitem()     # from the end: at the front it would walk over all that have gone
-            self._drop([slot])
+            if delete_for(slot, DROP_S, self.driver.config.get_value("lazyfree-lazy-server-del")):
+                self.slots[slot] = None
+            else:
+                hide([slot], False)
         return bool(self.slots)
 
     def _drop(self, slots: list[int]) -> None:
@@ -141,12 +150,12 @@ class Drops:
         self.now(ours + [slot for slot in state.importing if slot in self.slots])
 
     def work(self) -> None:
-        """The rest of them, in the thread of all migrations."""
-        more = True
-        while more:
-            with self.driver.lock:
-                more = self.some()
+        """Some of the rest, in the thread of all migrations; then it is the others' turn."""
+        with self.driver.lock:
+            more = self.some()
+        if more:
             time.sleep(DROP_REST_S)
+            self.driver.migrations.queue.put(self)
 
 
 class Migrations:

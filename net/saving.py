@@ -552,6 +552,7 @@ def reload(flush: bool, save_first: bool, merge: bool) -> bool:
         finally:
             store.let_go()
     plan_emptied()
+    restored.loaded_again()
     log.notice("DB reloaded by DEBUG RELOAD")
     return True
 

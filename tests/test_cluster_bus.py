@@ -109,6 +109,20 @@ def test_bad_packets_are_refused(name):
     assert raised.value.fatal == fatal
 
 
+def test_a_stranger_that_meets_has_any_name():
+    """It gets an answer; its real id is learned from its own, which is checked."""
+    for sender, is_good in ((b"fakenode" * 5, True), (b"fakenode" * 4 + b"fake no\n", False)):
+        head = m.header(m.MEET, sender=sender)
+        raw = m.finish(head, m.MEET, b"", 0, 0, 0)
+        if is_good:
+            assert m.decode(raw).sender == sender
+        else:
+            with pytest.raises(m.BadPacket):
+                m.decode(raw)
+    with pytest.raises(m.BadPacket):
+        m.decode(m.finish(m.header(m.PING, sender=b"fakenode" * 5), m.PING, b"", 0, 0, 0))
+
+
 def test_text_without_end_and_lengths_beyond_the_packet():
     head = m.header(m.PING, sender=ID_A)
     endless = m.EXTENSION.pack(16, m.X_HOSTNAME, 0) + b"x" * 8

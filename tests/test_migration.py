@@ -160,6 +160,24 @@ def test_slots_move_under_writes(pair):
     wait(lambda: keys_in(source) == 0, "the source has let go of them")
 
 
+def test_what_has_gone_is_out_of_sight(pair):
+    """At once, though the keys are deleted a few at a time."""
+    source, target = pair
+    with source.raw() as raw:
+        for slot in SLOTS:
+            raw.call("DEBUG", "POPULATE", 2000, key(slot, "p"))
+        before = raw.call("DBSIZE")
+        assert before == 2000 * len(SLOTS)
+        raw.call("SET", key(1000), 1)
+        move(source, target, FIRST, LAST)
+        wait(lambda: migrations(source)[0]["state"] == "success", "it is over")
+        assert raw.call("DBSIZE") == 1
+        assert raw.call("KEYS", "*") == [key(1000).encode()]
+        wait(lambda: keys_in(source) == 0, "all keys are deleted")
+        assert raw.call("DBSIZE") == 1
+    assert call(target, "DBSIZE") == before
+
+
 def test_a_word_ends_at_its_nul(pair):
     """So valkey-cli --cluster-use-atomic-slot-migration says it."""
     source, target = pair

@@ -361,11 +361,14 @@ class Driver:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[Bus]:
-        """The bus, for a command: its decisions are carried out at the end."""
+        """The bus, for a command that does not hold the lock: its decisions are carried out at the end."""
         with self.lock:
             self.bus.now = now_ms()
             yield self.bus
             self.settle()
+            is_saving = self.unsaved is not None
+        if is_saving:                        # perhaps by another thread, which tells the router afterwards
+            self._write_out()
 
     def settle(self) -> None:
         """Carries out what the bus has decided; the lock is held. In any thread: sockets are left to the bus's."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from net import bridge, log
 from net.cluster import jobs, restored
-from net.cluster.migrations import count_flushes, write_log
+from net.cluster.migrations import count_flushes, delete_for, write_log
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE
 from net.lazy import numpy as np
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from net.cluster.migrations import Migrations
 
 LINK_ERROR, LINK_FULL, LINK_GONE = 1, 2, 3       # as in net/worker.pxd
+CLEAN_S = 0.005                                  # of one turn
 WRONG = "Failed to process command during slot migration. Check logs for more information"
 TCP_ESTABLISHED = 1                              # tcpi_state, the first byte of TCP_INFO
 NO_MEMORY = "Ran out of memory (OOM) during slot import"
@@ -41,6 +43,8 @@ class ImportRun:
         self.slots = job.slots
         self.is_gone = False               # the connection
         self.is_killed = False
+        self.is_begun = False
+        self.left: list[int] | None = None # that are still to be cleaned
         self.peek: socket.socket | None = socket.socket(fileno=os.dup(fd))
         links[client_id] = self
 
@@ -92,7 +96,9 @@ class ImportRun:
     # ---- in the thread of all migrations
 
     def work(self) -> None:
-        """Brings to the disk what has come, takes the slots over, or cleans up."""
+        """Begins, brings to the disk what has come, takes the slots over, or cleans up."""
+        if not self.is_begun:
+            self._begin()
         if self.machine.wants_sync:
             self._sync()                   # whether it could be is asked when the slots are taken
             with self.lock:
@@ -103,6 +109,14 @@ class ImportRun:
             self._take_over()
         if self.job.state == jobs.CLEANING:
             self._clean()
+
+    def _begin(self) -> None:
+        """The slots are out of sight, and the log tells of it, before the source hears that it may send them."""
+        from engine import slots
+        self.is_begun = True
+        slots.hide(self.slots, True)
+        restored.say(restored.establish_words(self.job), self.slots[0])
+        bridge.push(self.client_id, b"+OK\r\n")
 
     def _sync(self) -> bool:
         """What has come is on the disk, where there is an append-only file."""
@@ -148,11 +162,17 @@ class ImportRun:
         self._close()
         if not self.is_gone:               # what it has sent must not come after the deletion
             return
-        with self.lock:
-            state = self.migrations.driver.bus.state
-            others = [slot for slot in self.slots if state.owner(slot) is not state.myself]
-        for slot in others:
-            slots.delete_slot(slot)
+        if self.left is None:
+            with self.lock:
+                state = self.migrations.driver.bus.state
+                self.left = [slot for slot in self.slots if state.owner(slot) is not state.myself]
+        until = time.monotonic() + CLEAN_S     # a part: other migrations have their turns
+        while self.left and time.monotonic() < until:
+            if not delete_for(self.left[-1], CLEAN_S):
+                self.left.pop()
+        if self.left:
+            self.migrations.wants(self)
+            return
         slots.hide(self.slots, False)
         with self.lock:
             if self.job.state == jobs.CLEANING:

@@ -79,6 +79,9 @@ def type_name(kind: int) -> str:
     return TYPES[kind] if 0 <= kind < len(TYPES) else "unknown"
 
 
+_GRAPHIC = frozenset(range(33, 127))        # a stranger that meets us is called anything until it has answered
+
+
 def is_id(raw: bytes) -> bool:
     """Are these the 40 lower-case hex digits of a node's or shard's id?"""
     return len(raw) == ID_BYTES and _HEX.issuperset(raw)
@@ -196,7 +199,7 @@ def _decode_header(packet: Packet, data: bytes) -> None:
      mflags) = HEADER.unpack_from(data)
     packet.mflags = mflags[0]
     packet.ip = text_of(ip) if ip[0] else ""
-    if not is_id(packet.sender):
+    if not is_id(packet.sender) and not (packet.kind == MEET and _GRAPHIC.issuperset(packet.sender)):
         raise BadPacket("a sender whose id is none", None)
     if packet.replicaof != NO_ID and not is_id(packet.replicaof):
         raise BadPacket("a primary whose id is none", None)

@@ -52,6 +52,18 @@ def count_flushes() -> int:
     return slots.flushes()
 
 
+def hide(slots: list[int], hidden: bool) -> None:
+    """Slots go out of sight, or come back."""
+    from engine import slots as data
+    data.hide(slots, hidden)
+
+
+def delete_for(slot: int, seconds: float, lazy: bool = True) -> bool:
+    """Deletes keys of a slot for about so long; are some left?"""
+    from engine import slots as data
+    return data.delete_slot(slot, lazy, False, int(seconds * 1e6))[1]
+
+
 class Doubt:
     """Asks a target that was granted the slots whether it has them."""
 
@@ -89,6 +101,7 @@ class Doubt:
 
 class Drops:
     """Keys of slots that have gone to others, deleted a few slots at a time: who wants the lock waits no longer.
+    Until they are deleted they are out of sight: DBSIZE, SCAN and KEYS do not have them.
 
     Before such a slot is used again in any way, its old keys go (`now`)."""
 
@@ -102,15 +115,28 @@ class Drops:
         until = time.monotonic() + DROP_S
         while self.slots and time.monotonic() < until:
             slot, _ = self.slots.popitem()     # from the end: at the front it would walk over all that have gone
-            self.driver.routes.drop_keys([slot])
+            if delete_for(slot, DROP_S, self.driver.config.get_value("lazyfree-lazy-server-del")):
+                self.slots[slot] = None
+            else:
+                hide([slot], False)
         return bool(self.slots)
+
+    def _drop(self, slots: list[int]) -> None:
+        self.driver.routes.drop_keys(slots)
+        hide(slots, False)
+
+    def add(self, slots: list[int]) -> None:
+        """The keys of these are to go."""
+        self.slots |= dict.fromkeys(slots)
+        self.version = -1
+        hide(slots, True)
 
     def now(self, slots: Iterable[int]) -> None:
         """These are to be used again; the lock is held."""
         found = [slot for slot in slots if slot in self.slots]
         for slot in found:
             del self.slots[slot]
-        self.driver.routes.drop_keys(found)
+        self._drop(found)
 
     def regained(self) -> None:
         """The map has changed: what is this node's again, or is being imported."""
@@ -123,12 +149,12 @@ class Drops:
         self.now(ours + [slot for slot in state.importing if slot in self.slots])
 
     def work(self) -> None:
-        """The rest of them, in the thread of all migrations."""
-        more = True
-        while more:
-            with self.driver.lock:
-                more = self.some()
+        """Some of the rest, in the thread of all migrations; then it is the others' turn."""
+        with self.driver.lock:
+            more = self.some()
+        if more:
             time.sleep(DROP_REST_S)
+            self.driver.migrations.queue.put(self)
 
 
 class Migrations:
@@ -152,8 +178,7 @@ class Migrations:
 
     def drop(self, slots: list[int]) -> None:
         """The keys of slots that are not this node's any more go; the router knows that they are not."""
-        self.drops.slots |= dict.fromkeys(slots)
-        self.drops.version = -1
+        self.drops.add(slots)
         if self.drops.some():
             self._start()
             self.queue.put(self.drops)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from net import log
-from net.cluster import restored
 from net.cluster.bus import Bus
 from net.cluster.exporting import ExportRun
 from net.cluster.importing import ImportRun, links
@@ -196,7 +195,6 @@ def _parse_establish(driver: Driver, args: list[bytes]) -> tuple[Node, str, Rang
 
 
 def _establish(client: object, args: list[bytes]) -> object:
-    from engine import slots
     from net import bridge
     driver = current()
     with driver.working() as bus:
@@ -206,11 +204,9 @@ def _establish(client: object, args: list[bytes]) -> object:
         run = ImportRun(driver.migrations, job, client.id, client.fd)
         driver.migrations.add(run)
         driver.migrations.drops.now(run.slots)
-    slots.hide(run.slots, True)
-    restored.say(restored.establish_words(job), run.slots[0])
     client.unrouted = True
     client.reply_mode = "off"
-    bridge.push(client.id, b"+OK\r\n")
+    driver.migrations.wants(run)
     return bridge.NOTHING
 
 

@@ -130,6 +130,16 @@ def settled(servers):
             and all(job["state"] in OVER for server in servers for job in migrations(server)))
 
 
+def wait_settled(servers):
+    """Until all agree; what they say where they do not."""
+    try:
+        wait(lambda: settled(servers), "all agree")
+    except AssertionError as error:
+        said = [(call(server, "CLUSTER", "NODES").decode(), call(server, "CLUSTER", "INFO").decode()[:200],
+                 migrations(server)[:2], server.log_tail()) for server in servers]
+        raise AssertionError("\n".join(str(word) for words in said for word in words)) from error
+
+
 def kill_something(rng, servers, source, target):
     """A node, or all connections of one."""
     time.sleep(rng.random() * 0.4)
@@ -159,7 +169,7 @@ def migrate(servers, pair, rng, kills):
     wait(lambda: all(job["state"] in OVER for job in migrations(source)), "the migration is over")
     state = "killed" if not migrations(source) else migrations(source)[0]["state"]
     assert kills or state == "success", (pair, migrations(source)[0], source.log_tail(), target.log_tail())
-    wait(lambda: settled(servers), "all agree")
+    wait_settled(servers)
     return state
 
 
@@ -217,7 +227,7 @@ def go_round(servers, rounds, kills):
             writer.join(60)
     for writer in writers:
         assert writer.error is None, (writer.error, writer.failures)
-    wait(lambda: settled(servers), "all agree")
+    wait_settled(servers)
     print(f"\n{states} with {sum(writer.writes for writer in writers)} writes, not acknowledged: "
           f"{sum((writer.failures for writer in writers), Counter())}")
     check(servers, writers)

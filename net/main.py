@@ -164,6 +164,9 @@ def write_pid_file(server: Server, background: bool) -> None:
     if not path:
         return
     server.pid_file = os.path.abspath(path)
+    if background:
+        from net import crash
+        crash.set_pid_file(os.fsencode(server.pid_file))
     try:
         with open(path, "w") as file:
             file.write(f"{os.getpid()}\n")
@@ -311,6 +314,8 @@ def prepare(server: Server, argv: list[str]) -> None:
     create_store()
     import_commands()
     run_directives()
+    from net.commands import faults
+    faults.set_up()
     set_collation()
     if config.get_value("cluster-enabled"):
         prepare_cluster()

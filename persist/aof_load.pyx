@@ -198,13 +198,12 @@ cdef int prepare(Item* item) noexcept nogil:
         if arg_is(&argv[0], b"exec", 4):
             item.kind = KIND_EXEC
             return GOT_COMMAND
-        if cmd != NULL and not arg_is(&argv[0], b"select", 6) and not arg_is(&argv[0], b"ping", 4):
-            return refuse(GOT_FOREIGN, item)
     if cmd == NULL:
         return refuse(GOT_UNKNOWN, item)
     if (cmd.arity > 0 and item.argc != cmd.arity) or item.argc < -cmd.arity:
         return refuse(GOT_ARITY, item)
-    if cmd.fn == NULL:
+    if cmd.fn == NULL or not (cmd.flags & (F_WRITE | F_READONLY) or arg_is(&argv[0], b"select", 6)
+                              or arg_is(&argv[0], b"ping", 4)):
         return refuse(GOT_FOREIGN, item)
     if cmd.first and cmd.first < item.argc:
         item.keyed = 1

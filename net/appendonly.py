@@ -38,6 +38,7 @@ class State:
         self.rewrite_ok = True
         self.next_try_s = 0.0
         self.last_duration_s = -1
+        self.copied = 0                # as saving.state.copied
         self.delayed_fsyncs = 0
         self.error_logged_s = 0.0
         self.retried_s = 0.0
@@ -268,6 +269,7 @@ class Rewrite:
             elif not self.killed or good:
                 _note_end(good)
             state.last_duration_s = int(time.time()) - self.started_s
+            state.copied = snapshot.figures()["copied"]
             saving.state.child = None
             with state.changing:
                 set_mode(state.mode)             # who waits for the first base sees no rewrite under way any more
@@ -640,7 +642,7 @@ def info() -> list[tuple[str, object]]:
         ("aof_rewrites", state.rewrites),
         ("aof_rewrites_consecutive_failures", state.failures),
         ("aof_last_write_status", "ok" if state.write_ok else "err"),
-        ("aof_last_cow_size", 0),
+        ("aof_last_cow_size", state.copied),
     ]
     if state.mode != OFF:
         rows += [

@@ -77,6 +77,7 @@ class Background:
             self.failed = True
         finally:
             state.last_duration_s = int(time.time()) - self.started_s
+            state.copied = snapshot.figures()["copied"]
             if self.failed:
                 log.warning("Background saving error")
                 state.status_ok = False
@@ -123,6 +124,7 @@ class State:
         self.status_ok = True
         self.saves = 0
         self.last_duration_s = -1
+        self.copied = 0                       # memory that the last save's copies took: slots changed meanwhile
         self.keys_loaded = 0
         self.keys_expired = 0
         self.functions = b""                  # libraries of the loaded file, as they stood there
@@ -565,6 +567,11 @@ def before_exit(flags: frozenset) -> None:
         raise shutdown.Refused("Error trying to save the DB")
 
 
+def copied() -> int:
+    """Memory that the save under way has taken for slots that were about to change: the copy on write of a fork."""
+    return snapshot.figures()["copied"] if state.child is not None else 0
+
+
 def info() -> list[tuple[str, object]]:
     """INFO persistence, the lines about RDB."""
     child = state.child if state.child is not None and state.child.kind == "rdb" else None
@@ -580,7 +587,7 @@ def info() -> list[tuple[str, object]]:
         ("rdb_last_bgsave_time_sec", state.last_duration_s),
         ("rdb_current_bgsave_time_sec", int(time.time()) - child.started_s if child is not None else -1),
         ("rdb_saves", state.saves),
-        ("rdb_last_cow_size", 0),
+        ("rdb_last_cow_size", state.copied),
         ("rdb_last_load_keys_expired", state.keys_expired),
         ("rdb_last_load_keys_loaded", state.keys_loaded),
     ]

@@ -301,8 +301,8 @@ def persistence_section() -> Fields:
     return [
         ("loading", int(gate.is_loading())),
         ("async_loading", 0),
-        ("current_cow_peak", 0),
-        ("current_cow_size", 0),
+        ("current_cow_peak", saving.copied()),
+        ("current_cow_size", saving.copied()),
         ("current_cow_size_age", 0),
         *saving.info(),
         *appendonly.info()[:AOF_FIRST],

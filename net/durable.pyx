@@ -13,6 +13,8 @@ cdef extern from "<unistd.h>" nogil:
 cdef extern from * nogil:
     int SEQ_CST "__ATOMIC_SEQ_CST"
 
+cdef enum:
+    GROUP_SHARE = 28                   # of 64: so much of the connections that write makes a group
 cdef u32 sync_busy = 0                 # an fsync is under way
 
 
@@ -42,43 +44,14 @@ cdef void durable_synced(Worker* w, int result) noexcept nogil:
     acks_wake()
 
 
-cdef void durable_release(Worker* w) noexcept nogil:
-    cdef Conn* c = w.held
-    cdef Conn* head = c
-    if c == NULL:
-        return
-    if conf.hold_replies and atomic_load64(&aof.synced, ACQUIRE) < w.held_pos:
-        return
-    w.held = NULL
-    atomic_store32(&w.holding, 0, SEQ_CST)
-    while c != NULL:
-        c.flags &= ~<u32>C_SYNCING
-        if c.qlen and not c.flags & (C_RESUME | C_CLOSING):
-            c.flags |= C_RESUME
-            c.next_resume = w.resume
-            w.resume = c
-        c = c.next_flush
-    flush_list(w, head)
-
-
-cdef bint gathers(Worker* w) noexcept nogil:
-    """Is it worth waiting for more connections before an fsync is begun? When one group has been answered its clients
-    write again one after the other: without this the first of them would have an fsync of its own."""
+cdef bint enough(Worker* w) noexcept nogil:
+    """Are there as many connections as a group should have?"""
     cdef u32 n = 0
     cdef Conn* c = w.flush
-    cdef u32 enough = w.group_last - w.group_last // 4
-    if not w.gather_max_us:
-        return False
-    while c != NULL and n < enough:
+    while c != NULL and n < w.group_enough:
         n += 1
         c = c.next_flush
-    if n < enough and (not w.gather_since_us or w.now_us - w.gather_since_us < w.gather_max_us):
-        if not w.gather_since_us:
-            w.gather_since_us = w.now_us
-            w.timer_arm(w, w.gather_max_us)
-        return True
-    w.gather_since_us = 0
-    return False
+    return n >= w.group_enough
 
 
 cdef void group_begin(Worker* w) noexcept nogil:
@@ -88,12 +61,54 @@ cdef void group_begin(Worker* w) noexcept nogil:
     w.held = c
     w.held_pos = atomic_load64(&effects_log.tail, SEQ_CST)
     w.flush = NULL
-    w.group_last = 0
+    w.gather_since_us = 0
     while c != NULL:
         c.flags |= C_SYNCING
-        w.group_last += 1
         c = c.next_flush
     atomic_store32(&w.holding, 1, SEQ_CST)
+
+
+cdef void durable_release(Worker* w) noexcept nogil:
+    cdef Conn* c = w.held
+    cdef Conn* head = c
+    cdef u32 active = 0
+    if c == NULL:
+        return
+    if conf.hold_replies and atomic_load64(&aof.synced, ACQUIRE) < w.held_pos:
+        return
+    w.held = NULL
+    atomic_store32(&w.holding, 0, SEQ_CST)
+    while c != NULL:
+        active += 1
+        c.flags &= ~<u32>C_SYNCING
+        if c.qlen and not c.flags & (C_RESUME | C_CLOSING):
+            c.flags |= C_RESUME
+            c.next_resume = w.resume
+            w.resume = c
+        c = c.next_flush
+    c = w.flush
+    while c != NULL:
+        active += 1
+        c = c.next_flush
+    w.group_enough = active * GROUP_SHARE // 64
+    if conf.hold_replies and w.flush != NULL and w.gather_max_us and enough(w):
+        group_begin(w)                 # the disk works while the replies of the former group are sent
+        sync_wanted(w)
+    flush_list(w, head)
+
+
+cdef bint gathers(Worker* w) noexcept nogil:
+    """Is it worth waiting for more connections before an fsync is begun? When one group has been answered its clients
+    write again one after the other: without this the first of them would have an fsync of its own. The connections
+    shall come to be in two groups: one's replies are sent and its next commands run while the disk has the other."""
+    if not w.gather_max_us:
+        return False
+    if not enough(w) and (not w.gather_since_us or w.now_us - w.gather_since_us < w.gather_max_us):
+        if not w.gather_since_us:
+            w.gather_since_us = w.now_us
+            w.timer_arm(w, w.gather_max_us)
+        return True
+    return False
 
 
 cdef bint durable_hold(Worker* w) noexcept nogil:

@@ -2,12 +2,13 @@
 persist/aof's business, how it is read persist/aof_load's; Valkey's words for the log are said here."""
 
 import os
+import signal
 import threading
 import time
 from errno import ENOENT
 
 from engine import store
-from net import acks, bridge, cron, log, saving, shutdown
+from net import acks, bridge, cron, log, saving, shutdown, standin
 from net.config import ConfigError, config
 from persist import aof, commands_out, snapshot
 from persist.manifest import Manifest, ManifestError, Part, parse
@@ -236,6 +237,7 @@ class Rewrite:
         self.started_s = int(time.time())
         self.pid = 0
         self.killed = False
+        self.signal = 0                  # somebody else's, that ended it
         self.emptied = False             # a FLUSHALL came
         self.is_rdb = config.get_value("aof-use-rdb-preamble")
 
@@ -251,8 +253,13 @@ class Rewrite:
         snapshot.stop()
         self.ended.wait()
 
+    def _shot(self, number: int) -> None:
+        self.signal = number
+        snapshot.stop()
+
     def _main(self) -> None:
-        self.pid = threading.get_native_id()
+        child = standin.StandIn(self._shot)
+        self.pid = child.pid
         self.began.set()
         temporary = f"temp-rewriteaof-bg-{self.pid}.aof"
         good = False
@@ -262,6 +269,7 @@ class Rewrite:
         except Exception as error:  # whatever it is, the server goes on
             log.warning(f"The rewrite of the append only file fails: {error!r}")
         finally:
+            child.end()
             if not good:
                 _give_up(temporary)
             if self.emptied and not self.killed:
@@ -282,8 +290,8 @@ class Rewrite:
             saving.say_write_error(number, made, temporary)
             log.warning("Background AOF rewrite terminated with error")
         elif stopped:
-            self.emptied = True
-            log.warning("Background AOF rewrite terminated by signal 10")
+            self.emptied = not self.signal
+            log.warning(f"Background AOF rewrite terminated by signal {self.signal or signal.SIGUSR1:d}")
         else:
             log.notice(f"Successfully created the temporary AOF base file {temporary}")
             log.notice("Background AOF rewrite terminated with success")

@@ -3,6 +3,7 @@ persist's business; Valkey's words for the log are said here."""
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from errno import ENOENT
 
 from engine import conf, inspect, store
 from engine.commands import keys
-from net import bridge, cron, log, shutdown, version
+from net import bridge, cron, log, shutdown, standin, version
 from net.config import config
 from persist import rdb, rdb_load, snapshot
 
@@ -51,7 +52,8 @@ class Background:
         self.ended = threading.Event()
         self.failed = False
         self.started_s = int(time.time())
-        self.pid = 0                          # of the thread
+        self.pid = 0                          # of what stands for it
+        self.signal = signal.SIGUSR1          # by which it ended, if it is stopped: Valkey's own
         self.dirty = bridge.totals()["dirty"]
         state.child = self
         snapshot.begin(config.get_value("cluster-enabled"), state.functions, store.used_exact(),
@@ -65,8 +67,13 @@ class Background:
         snapshot.stop()
         self.ended.wait()
 
+    def _killed(self, number: int) -> None:
+        self.signal = number
+        snapshot.stop()
+
     def _main(self) -> None:
-        self.pid = threading.get_native_id()
+        child = standin.StandIn(self._killed)
+        self.pid = child.pid
         self.began.set()
         temporary = f"temp-{self.pid}.rdb"
         try:
@@ -76,6 +83,7 @@ class Background:
             log.warning(f"The save in the background fails: {error!r}")
             self.failed = True
         finally:
+            child.end()
             state.last_duration_s = int(time.time()) - self.started_s
             state.copied = snapshot.figures()["copied"]
             if self.failed:
@@ -93,7 +101,9 @@ class Background:
             self.failed = True
         elif stopped:
             remove(temporary)
-            log.warning("Background saving terminated by signal 10")
+            log.warning(f"Background saving terminated by signal {self.signal:d}")
+            if self.signal != signal.SIGUSR1:
+                state.status_ok = False
         elif put_in_place(temporary, path()):
             log.notice("DB saved on disk")
             log.notice("Background saving terminated with success")

@@ -4,6 +4,7 @@ SLOTRING_SNAPSHOT_ROUNDS: how many saves are made under load (1)."""
 
 import os
 import random
+import signal
 import threading
 import time
 
@@ -194,6 +195,57 @@ def test_what_ends_a_save(own_server):
         wait_saved(client)
         assert client.info("persistence")["rdb_last_bgsave_status"] == "ok"
         assert not list(server.folder.glob("*.rdb"))
+
+
+def child_of(server) -> int:
+    """The process that stands for the save."""
+    found = []
+    for task in os.listdir(f"/proc/{server.pid}/task"):
+        with open(f"/proc/{server.pid}/task/{task}/children") as file:
+            found += [int(word) for word in file.read().split()]
+    assert found
+    return found[-1]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, "err"), (signal.SIGUSR1, "ok")])
+def test_killing_what_stands_for_a_save_ends_it(own_server, number, status):
+    server = own_server(*OPTIONS)
+    with server.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", 3000, "key", 60)
+        client.config_set("rdb-key-save-delay", 100000)
+        client.bgsave()
+        pid = child_of(server)
+        assert f"started by pid {pid}" in server.log_path.read_text()
+        assert (server.folder / f"temp-{pid}.rdb").exists()
+        for at in range(50):
+            client.set(f"key:{at}", "x")
+        copied = client.info("persistence")["current_cow_size"]
+        assert copied > 0
+        os.kill(pid, number)
+        wait_saved(client)
+        found = client.info("persistence")
+        assert (found["rdb_last_bgsave_status"], found["rdb_last_cow_size"]) == (status, copied)
+        assert not (server.folder / f"temp-{pid}.rdb").exists()
+        assert f"Background saving terminated by signal {number:d}" in server.log_path.read_text()
+        client.config_set("rdb-key-save-delay", 0)
+        client.bgsave()
+        wait_saved(client)
+        assert client.info("persistence")["rdb_last_bgsave_status"] == "ok"
+        assert client.info("stats")["total_forks"] == 2
+
+
+def test_killing_what_stands_for_a_rewrite_ends_it(own_server):
+    server = own_server(*OPTIONS, "--appendonly", "yes")
+    with server.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", 3000, "key", 60)
+        client.config_set("rdb-key-save-delay", 100000)
+        client.bgrewriteaof()
+        os.kill(child_of(server), signal.SIGKILL)
+        while client.info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.01)
+        found = client.info("persistence")
+        assert (found["aof_last_bgrewrite_status"], found["aof_rewrites_consecutive_failures"]) == ("err", 1)
+        assert "Background AOF rewrite terminated by signal 9" in server.log_path.read_text()
 
 
 def test_flushall_saves_where_there_are_save_points(own_server):

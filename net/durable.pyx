@@ -16,10 +16,14 @@ cdef extern from * nogil:
 cdef enum:
     HALF = 28                          # of 64: so much of the connections that write makes a group, where they take
     WHOLE = 48                         # turns at the disk, and where they go together
-    GATHER_LONGEST_US = 2000
+    GATHER_LONGEST_US = 5000
+    LEAN = 4                           # groups that speak for the other way, less those against it, until it is taken
+    FORGET = 16                        # a part of the connections that are gone, with each group
 
 cdef struct Pace:                      # of a worker's groups
+    u32 active                         # connections that write: the most of late
     bint whole                         # all go together: the disk takes longer than their commands do
+    i64 lean
     i64 began_us                       # the group at the disk
     i64 released_us                    # the one before it
     i64 came_us                        # when the last commands ran that wait for the next one
@@ -84,10 +88,15 @@ cdef void keep_pace(Worker* w, Pace* p, bint waiting) noexcept nogil:
     """A group is on the disk: how shall they go on? Two halves that take turns need an fsync each, which is worth it as
     long as the commands of all take longer than one. waiting: there are some for the next group already."""
     cdef i64 took = w.now_us - p.began_us
+    cdef bint other
     if p.whole:
-        p.whole = p.began_us - p.released_us < took
+        other = p.began_us - p.released_us >= took
     else:
-        p.whole = waiting and 2 * (w.now_us - p.came_us) > took
+        other = waiting and 2 * (w.now_us - p.came_us) > took
+    p.lean += 1 if other else -1 if p.lean > 0 else 0
+    if p.lean == LEAN:
+        p.lean = 0
+        p.whole = not p.whole
     p.gather_us = w.gather_max_us
     if p.whole and took // 2 > p.gather_us:
         p.gather_us = took // 2 if took // 2 < GATHER_LONGEST_US else GATHER_LONGEST_US
@@ -98,6 +107,7 @@ cdef void durable_release(Worker* w) noexcept nogil:
     cdef Conn* c = w.held
     cdef Conn* head = c
     cdef u32 active = 0
+    cdef Pace* p = &paces[w.index]
     cdef bint waiting = w.flush != NULL
     if c == NULL:
         return
@@ -117,8 +127,11 @@ cdef void durable_release(Worker* w) noexcept nogil:
     while c != NULL:
         active += 1
         c = c.next_flush
-    keep_pace(w, &paces[w.index], waiting)
-    w.group_enough = active * (WHOLE if paces[w.index].whole else HALF) // 64
+    keep_pace(w, p, waiting)
+    p.active -= (p.active + FORGET - 1) // FORGET
+    if active > p.active:
+        p.active = active
+    w.group_enough = p.active * (WHOLE if p.whole else HALF) // 64
     if conf.hold_replies and w.flush != NULL and w.gather_max_us and enough(w):
         group_begin(w)                 # the disk works while the replies of the former group are sent
         sync_wanted(w)

@@ -256,7 +256,7 @@ def loads_long() -> bool:
     """Is so much to be loaded that clients should be served meanwhile, be it with -LOADING?"""
     from net import cron, gate
     config.is_loading = gate.is_loading
-    if sum(size() for size in cron.LOAD_BYTES) < LONG_LOAD_BYTES:
+    if sum(size() for size in cron.LOAD_BYTES) < (LONG_LOAD_BYTES if not config.get_value("key-load-delay") else 1):
         return False
     gate.set_loading(True)         # before there are clients
     return True

@@ -21,6 +21,7 @@ MODULE_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_
 EMPTY_LOGGED_MAX = 10
 RETRY_S = 5                       # after a save that failed
 MIB = 1 << 20
+SLOW_STEP_KEYS = 64
 CHECKSUM_VERSION = 5                # from this RDB version on a file ends in a checksum
 
 
@@ -390,11 +391,26 @@ def checksum_skipped() -> bool:
     return dump.is_any_checksum()
 
 
+def delay(keys: int) -> None:
+    """key-load-delay: so many keys, or commands, are loaded. It is microseconds for each; negative: keys for each."""
+    us = config.get_value("key-load-delay")
+    time.sleep(keys * (us if us > 0 else -1 / us) / 1e6 if us else 0)
+
+
+def _step() -> int:
+    if not config.get_value("key-load-delay"):
+        return rdb_load.step()
+    before = rdb_load.figures()["keys"]
+    event = rdb_load.step(SLOW_STEP_KEYS)
+    delay(rdb_load.figures()["keys"] - before)
+    return event
+
+
 def _run() -> int:
     """Load what `begin` has opened; returns how many keys without an element were left out."""
     empty, functions = 0, []
     while True:
-        event = rdb_load.step()
+        event = _step()
         if event == rdb_load.MORE:
             continue
         if event == rdb_load.END:

@@ -327,7 +327,7 @@ _ACCEPTED_GROUPS = {
     "there are no warnings to ignore": "ignore-warnings",
     # Features to come: whoever builds one takes its names out here.
     "a file is written and loaded in one go":
-        "rdb-del-sync-files rdb-save-incremental-fsync key-load-delay loading-process-events-interval-bytes",
+        "rdb-del-sync-files rdb-save-incremental-fsync loading-process-events-interval-bytes",
     "a base is brought to the disk while it is written, an increment by its fsync":
         "aof-rewrite-incremental-fsync",
     "replication is not built yet":

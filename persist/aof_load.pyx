@@ -363,8 +363,8 @@ cdef void forget() noexcept nogil:
         a.forgotten += n
 
 
-cdef int load_step() noexcept nogil:
-    cdef char* until = a.p + STEP_BYTES
+cdef int load_step(size_t bytes_) noexcept nogil:
+    cdef char* until = a.p + bytes_
     cdef int got = GOT_MORE
     a.ctx.now_ms = wall_us() // 1000
     while got == GOT_MORE and a.p < until:
@@ -426,11 +426,11 @@ def begin(int fd, size, offset=0) -> bool:
     return True
 
 
-def step() -> int:
-    """Load some two megabytes: MORE, or what ended it."""
+def step(size_t bytes_=STEP_BYTES) -> int:
+    """Load so many bytes or some more (two megabytes): MORE, or what ended it."""
     cdef int got
     with nogil:
-        got = load_step()
+        got = load_step(bytes_)
     return got
 
 

@@ -37,7 +37,8 @@ class State:
         self.rewrites = 0
         self.failures = 0
         self.rewrite_ok = True
-        self.next_try_s = 0.0
+        self.next_try_s = 0.0             # 0: no time is set
+        self.wait_minutes = 0
         self.last_duration_s = -1
         self.copied = 0                # as saving.state.copied
         self.delayed_fsyncs = 0
@@ -315,11 +316,24 @@ def _note_end(good: bool) -> None:
     state.failures = 0 if good else state.failures + 1
     if not good and state.mode == WAIT_REWRITE:
         state.scheduled = True
-    if state.failures >= LIMIT_FAILURES:
-        minutes = min(1 << (state.failures - LIMIT_FAILURES), LIMIT_MINUTES_MAX)
-        state.next_try_s = time.monotonic() + 60 * minutes
-        log.warning(f"Background AOF rewrite has repeatedly failed and triggered the limit, will retry in {minutes} "
-                    "minutes")
+
+
+def _limited() -> bool:
+    """Have so many rewrites failed that one which nobody asks for must wait? A while for each try, twice as long."""
+    if state.failures < LIMIT_FAILURES:
+        state.wait_minutes = 0
+        state.next_try_s = 0.0
+        return False
+    if state.next_try_s:
+        if time.monotonic() < state.next_try_s:
+            return True
+        state.next_try_s = 0.0
+        return False
+    state.wait_minutes = min(state.wait_minutes * 2 or 1, LIMIT_MINUTES_MAX)
+    state.next_try_s = time.monotonic() + 60 * state.wait_minutes
+    log.warning("Background AOF rewrite has repeatedly failed and triggered the limit, will retry in "
+                f"{state.wait_minutes} minutes")
+    return True
 
 
 def _adopt(temporary: str, base: Part) -> bool:
@@ -597,7 +611,7 @@ def _grown() -> bool:
     if state.mode != ON or not percent or size <= config.get_value("auto-aof-rewrite-min-size"):
         return False
     growth = size * 100 // (state.base_bytes or 1) - 100
-    if growth < percent or (state.failures >= LIMIT_FAILURES and time.monotonic() < state.next_try_s):
+    if growth < percent or _limited():
         return False
     log.notice(f"Starting automatic rewriting of AOF on {growth}% growth")
     return True
@@ -611,7 +625,7 @@ def tick(_now_ms: int = 0) -> None:
         if not aof.figures()["errno"]:
             aof.flush()
         _sync_each_second(now_s)
-    if saving.state.child is None and (state.scheduled or _grown()):
+    if saving.state.child is None and ((state.scheduled and not _limited()) or _grown()):
         start_rewrite()
 
 

@@ -778,7 +778,8 @@ def last_key() -> bytes:
 def figures() -> dict:
     """How far it is, and what was counted."""
     return {"keys": l.keys, "loaded": l.loaded, "expired": l.expired, "all_fields_expired": l.all_fields_expired,
-            "db": l.db, "offset": l.in_.p - l.start, "size": l.size, "type": l.type_, "module": l.module, "version": l.version}
+            "db": l.db, "offset": l.in_.p - l.start, "size": l.size, "type": l.type_, "module": l.module,
+            "version": l.version}
 
 
 def crc_ahead() -> int:

@@ -248,6 +248,32 @@ def test_killing_what_stands_for_a_rewrite_ends_it(own_server):
         assert "Background AOF rewrite terminated by signal 9" in server.log_path.read_text()
 
 
+def test_rewrites_that_fail_are_tried_seldom(own_server):
+    """Three that fail set a limit for those that nobody asks for, when the next one would begin."""
+    server = own_server(*OPTIONS, "--appendonly", "yes", "--auto-aof-rewrite-percentage", "0")
+    limit = "has repeatedly failed and triggered the limit, will retry in 1 minutes"
+    with server.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", 3000, "key", 60)
+        client.config_set("rdb-key-save-delay", 100000)
+        for _ in range(3):
+            client.bgrewriteaof()
+            os.kill(child_of(server), signal.SIGKILL)
+            while client.info("persistence")["aof_rewrite_in_progress"]:
+                time.sleep(0.01)
+        assert limit not in server.log_path.read_text()
+        client.config_set("auto-aof-rewrite-min-size", 100)
+        client.config_set("auto-aof-rewrite-percentage", 1)
+        client.set("more", "x" * 10000)
+        while limit not in server.log_path.read_text():
+            time.sleep(0.05)
+        assert not client.info("persistence")["aof_rewrite_in_progress"]
+        client.config_set("rdb-key-save-delay", 0)
+        client.bgrewriteaof()                              # asked for: at once
+        while client.info("persistence")["aof_rewrites_consecutive_failures"]:
+            time.sleep(0.05)
+        assert server.log_path.read_text().count(limit) == 1
+
+
 def test_flushall_saves_where_there_are_save_points(own_server):
     server = own_server(*OPTIONS)
     with server.connect() as client:

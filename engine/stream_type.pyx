@@ -149,6 +149,18 @@ cdef void stream_save(RdbOut* o, Entry* e) noexcept nogil:
         save_group(o, g)
 
 
+cdef enum:
+    TWICE_GROUP = 1
+    TWICE_PENDING = 2
+    TWICE_CONSUMER = 3
+    TWICE_OWNED = 4
+    UNKNOWN_OWNED = 5
+
+REASONS = ("", "Duplicated consumer group name", "Duplicated global PEL entry", "Duplicate stream consumer detected",
+           "Duplicated consumer PEL entry", "Consumer entry not found in group global PEL")
+cdef u32 last_reason = 0
+
+
 # ---- loading; a stream that turns out bad is thrown away as a whole by stream_load
 
 cdef bint load_raw_id(RdbIn* in_, u128* id_) noexcept nogil:
@@ -209,6 +221,16 @@ cdef void stream_first_loaded(Stream* s) noexcept nogil:
     s.first_seq = id_seq(id_)
 
 
+cdef bint refuse(u32 reason) noexcept nogil:
+    atomic_store32(&last_reason, reason, RELAXED)
+    return False
+
+
+def reason() -> int:
+    """Why the last stream that was refused was: index into REASONS. (Two at a time: that of either.)"""
+    return last_reason
+
+
 cdef bint load_pending(Arena* a, RdbIn* in_, Group* g) noexcept nogil:
     cdef u64 n = rdb_in_length(in_)
     cdef u128 id_
@@ -219,7 +241,7 @@ cdef bint load_pending(Arena* a, RdbIn* in_, Group* g) noexcept nogil:
             return False
         p = pending_new(a, g, id_, rdb_in_ms(in_))
         if p == NULL:
-            return False
+            return refuse(TWICE_PENDING)
         p.deliveries = rdb_in_length(in_)
     return not in_.bad
 
@@ -236,7 +258,7 @@ cdef bint load_consumer(Arena* a, RdbIn* in_, Group* g, int rdb_type, u64* owned
         return False
     consumer = consumer_new(a, g, name, len_, 0)
     if consumer == NULL:
-        return False
+        return refuse(TWICE_CONSUMER)
     consumer.seen_ms = consumer.active_ms = rdb_in_ms(in_)
     if rdb_type == RDB_TYPE_STREAM_LISTPACKS_3:
         consumer.active_ms = rdb_in_ms(in_)
@@ -247,7 +269,7 @@ cdef bint load_consumer(Arena* a, RdbIn* in_, Group* g, int rdb_type, u64* owned
             return False
         p = pending_find(g, id_)
         if p == NULL or p.consumer != NULL:
-            return False
+            return refuse(UNKNOWN_OWNED if p == NULL else TWICE_OWNED)
         pending_give(a, p, id_, consumer)
         owned[0] += 1
     return not in_.bad
@@ -263,7 +285,7 @@ cdef bint load_group(Arena* a, RdbIn* in_, Stream* s, int rdb_type) noexcept nog
         return False
     g = group_new(a, s, name, len_, 0, 0)
     if g == NULL:
-        return False
+        return refuse(TWICE_GROUP)
     g.last_ms = rdb_in_length(in_)
     g.last_seq = rdb_in_length(in_)
     if rdb_type == RDB_TYPE_STREAM_LISTPACKS:
@@ -284,7 +306,9 @@ cdef void* stream_load(Arena* a, RdbIn* in_, int rdb_type, int* enc, u32* flags,
     cdef Stream* s = stream_new(a)
     cdef u64 live = 0, n = 0
     cdef i64 budget = 1 << 62
-    cdef bint good = load_nodes(a, in_, s, &live) and load_figures(in_, s, rdb_type, live)
+    cdef bint good
+    refuse(0)
+    good = load_nodes(a, in_, s, &live) and load_figures(in_, s, rdb_type, live)
     if good:
         n = rdb_in_length(in_)
     while good and n and not in_.bad:

@@ -128,7 +128,8 @@ def _load(part: Part, is_last: bool, before: int) -> None:
     def progress(done: int) -> None:
         state.done = before + done
 
-    loaded = aof_check.load(appendonly.place(part.name), lambda fd: _preamble(part, fd), progress, part.name)
+    loaded = aof_check.load(appendonly.place(part.name), lambda fd: _preamble(part, fd), progress, part.name,
+                            saving.delay if config.get_value("key-load-delay") else None)
     for words in loaded.notes:
         restored.note(words)
     if aof_check.critical_line(loaded):

@@ -2,12 +2,13 @@
 persist/aof's business, how it is read persist/aof_load's; Valkey's words for the log are said here."""
 
 import os
+import signal
 import threading
 import time
 from errno import ENOENT
 
 from engine import store
-from net import acks, bridge, cron, log, saving, shutdown
+from net import acks, bridge, cron, log, saving, shutdown, standin
 from net.cluster import restored
 from net.config import ConfigError, config
 from persist import aof, commands_out, snapshot
@@ -37,8 +38,10 @@ class State:
         self.rewrites = 0
         self.failures = 0
         self.rewrite_ok = True
-        self.next_try_s = 0.0
+        self.next_try_s = 0.0             # 0: no time is set
+        self.wait_minutes = 0
         self.last_duration_s = -1
+        self.copied = 0                # as saving.state.copied
         self.delayed_fsyncs = 0
         self.error_logged_s = 0.0
         self.retried_s = 0.0
@@ -236,6 +239,7 @@ class Rewrite:
         self.started_s = int(time.time())
         self.pid = 0
         self.killed = False
+        self.signal = 0                  # somebody else's, that ended it
         self.emptied = False             # a FLUSHALL came
         self.is_rdb = config.get_value("aof-use-rdb-preamble")
 
@@ -251,8 +255,13 @@ class Rewrite:
         snapshot.stop()
         self.ended.wait()
 
+    def _shot(self, number: int) -> None:
+        self.signal = number
+        snapshot.stop()
+
     def _main(self) -> None:
-        self.pid = threading.get_native_id()
+        child = standin.StandIn(self._shot)
+        self.pid = child.pid
         self.began.set()
         temporary = f"temp-rewriteaof-bg-{self.pid}.aof"
         good = False
@@ -262,6 +271,7 @@ class Rewrite:
         except Exception as error:  # whatever it is, the server goes on
             log.warning(f"The rewrite of the append only file fails: {error!r}")
         finally:
+            child.end()
             if not good:
                 _give_up(temporary)
             if self.emptied and not self.killed:
@@ -269,6 +279,7 @@ class Rewrite:
             elif not self.killed or good:
                 _note_end(good)
             state.last_duration_s = int(time.time()) - self.started_s
+            state.copied = snapshot.figures()["copied"]
             saving.state.child = None
             with state.changing:
                 set_mode(state.mode)             # who waits for the first base sees no rewrite under way any more
@@ -281,8 +292,8 @@ class Rewrite:
             saving.say_write_error(number, made, temporary)
             log.warning("Background AOF rewrite terminated with error")
         elif stopped:
-            self.emptied = True
-            log.warning("Background AOF rewrite terminated by signal 10")
+            self.emptied = not self.signal
+            log.warning(f"Background AOF rewrite terminated by signal {self.signal or signal.SIGUSR1:d}")
         else:
             log.notice(f"Successfully created the temporary AOF base file {temporary}")
             log.notice("Background AOF rewrite terminated with success")
@@ -306,11 +317,24 @@ def _note_end(good: bool) -> None:
     state.failures = 0 if good else state.failures + 1
     if not good and state.mode == WAIT_REWRITE:
         state.scheduled = True
-    if state.failures >= LIMIT_FAILURES:
-        minutes = min(1 << (state.failures - LIMIT_FAILURES), LIMIT_MINUTES_MAX)
-        state.next_try_s = time.monotonic() + 60 * minutes
-        log.warning(f"Background AOF rewrite has repeatedly failed and triggered the limit, will retry in {minutes} "
-                    "minutes")
+
+
+def _limited() -> bool:
+    """Have so many rewrites failed that one which nobody asks for must wait? A while for each try, twice as long."""
+    if state.failures < LIMIT_FAILURES:
+        state.wait_minutes = 0
+        state.next_try_s = 0.0
+        return False
+    if state.next_try_s:
+        if time.monotonic() < state.next_try_s:
+            return True
+        state.next_try_s = 0.0
+        return False
+    state.wait_minutes = min(state.wait_minutes * 2 or 1, LIMIT_MINUTES_MAX)
+    state.next_try_s = time.monotonic() + 60 * state.wait_minutes
+    log.warning("Background AOF rewrite has repeatedly failed and triggered the limit, will retry in "
+                f"{state.wait_minutes} minutes")
+    return True
 
 
 def _adopt(temporary: str, base: Part) -> bool:
@@ -588,7 +612,7 @@ def _grown() -> bool:
     if state.mode != ON or not percent or size <= config.get_value("auto-aof-rewrite-min-size"):
         return False
     growth = size * 100 // (state.base_bytes or 1) - 100
-    if growth < percent or (state.failures >= LIMIT_FAILURES and time.monotonic() < state.next_try_s):
+    if growth < percent or _limited():
         return False
     log.notice(f"Starting automatic rewriting of AOF on {growth}% growth")
     return True
@@ -602,7 +626,7 @@ def tick(_now_ms: int = 0) -> None:
         if not aof.figures()["errno"]:
             aof.flush()
         _sync_each_second(now_s)
-    if saving.state.child is None and (state.scheduled or _grown()):
+    if saving.state.child is None and ((state.scheduled and not _limited()) or _grown()):
         start_rewrite()
 
 
@@ -641,7 +665,7 @@ def info() -> list[tuple[str, object]]:
         ("aof_rewrites", state.rewrites),
         ("aof_rewrites_consecutive_failures", state.failures),
         ("aof_last_write_status", "ok" if state.write_ok else "err"),
-        ("aof_last_cow_size", 0),
+        ("aof_last_cow_size", state.copied),
     ]
     if state.mode != OFF:
         rows += [

@@ -380,6 +380,9 @@ cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int ki
             elif kind == EVENT_BAD_PAYLOAD:
                 from net.commands import payloads
                 payloads.refused(value)
+            elif kind == EVENT_PROTOCOL:
+                from net.commands import faults
+                faults.protocol_error(client, argv[0].ptr[:argv[0].len].decode(), argv[1].ptr[:argv[1].len])
             elif kind == EVENT_LINK:
                 from net.cluster import importing
                 importing.link_event(client.id, value)

@@ -150,7 +150,7 @@ cdef struct Worker:
     Conn* held                 # connections whose replies wait for the disk
     u64 held_pos               # until it has passed this position of the log
     u32 holding                # there are some (others read it)
-    u32 group_last             # how many they were the last time
+    u32 group_enough           # so many connections make the next group
     i64 gather_since_us        # the first of the next ones came then; 0: none has
     i64 gather_max_us          # so long it is waited for more of them; 0: this engine has no timer so fine
     Ctx ctx

@@ -164,6 +164,9 @@ def write_pid_file(server: Server, background: bool) -> None:
     if not path:
         return
     server.pid_file = os.path.abspath(path)
+    if background:
+        from net import crash
+        crash.set_pid_file(os.fsencode(server.pid_file))
     try:
         with open(path, "w") as file:
             file.write(f"{os.getpid()}\n")
@@ -253,7 +256,7 @@ def loads_long() -> bool:
     """Is so much to be loaded that clients should be served meanwhile, be it with -LOADING?"""
     from net import cron, gate
     config.is_loading = gate.is_loading
-    if sum(size() for size in cron.LOAD_BYTES) < LONG_LOAD_BYTES:
+    if sum(size() for size in cron.LOAD_BYTES) < (LONG_LOAD_BYTES if not config.get_value("key-load-delay") else 1):
         return False
     gate.set_loading(True)         # before there are clients
     return True
@@ -314,6 +317,8 @@ def prepare(server: Server, argv: list[str]) -> None:
     create_store()
     import_commands()
     run_directives()
+    from net.commands import faults
+    faults.set_up()
     set_collation()
     if config.get_value("cluster-enabled"):
         prepare_cluster()

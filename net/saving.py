@@ -3,6 +3,7 @@ persist's business; Valkey's words for the log are said here."""
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from errno import ENOENT
 
 from engine import conf, inspect, store
 from engine.commands import keys
-from net import bridge, cron, log, shutdown, version
+from net import bridge, cron, log, shutdown, standin, version
 from net.cluster import restored
 from net.config import config
 from persist import rdb, rdb_load, snapshot
@@ -21,6 +22,7 @@ MODULE_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_
 EMPTY_LOGGED_MAX = 10
 RETRY_S = 5                       # after a save that failed
 MIB = 1 << 20
+SLOW_STEP_KEYS = 64
 CHECKSUM_VERSION = 5                # from this RDB version on a file ends in a checksum
 
 
@@ -52,7 +54,8 @@ class Background:
         self.ended = threading.Event()
         self.failed = False
         self.started_s = int(time.time())
-        self.pid = 0                          # of the thread
+        self.pid = 0                          # of what stands for it
+        self.signal = signal.SIGUSR1          # by which it ended, if it is stopped: Valkey's own
         self.dirty = bridge.totals()["dirty"]
         state.child = self
         snapshot.begin(config.get_value("cluster-enabled"), head(), store.used_exact(),
@@ -66,8 +69,13 @@ class Background:
         snapshot.stop()
         self.ended.wait()
 
+    def _killed(self, number: int) -> None:
+        self.signal = number
+        snapshot.stop()
+
     def _main(self) -> None:
-        self.pid = threading.get_native_id()
+        child = standin.StandIn(self._killed)
+        self.pid = child.pid
         self.began.set()
         temporary = f"temp-{self.pid}.rdb"
         try:
@@ -77,7 +85,9 @@ class Background:
             log.warning(f"The save in the background fails: {error!r}")
             self.failed = True
         finally:
+            child.end()
             state.last_duration_s = int(time.time()) - self.started_s
+            state.copied = snapshot.figures()["copied"]
             if self.failed:
                 log.warning("Background saving error")
                 state.status_ok = False
@@ -93,7 +103,9 @@ class Background:
             self.failed = True
         elif stopped:
             remove(temporary)
-            log.warning("Background saving terminated by signal 10")
+            log.warning(f"Background saving terminated by signal {self.signal:d}")
+            if self.signal != signal.SIGUSR1:
+                state.status_ok = False
         elif put_in_place(temporary, path()):
             log.notice("DB saved on disk")
             log.notice("Background saving terminated with success")
@@ -124,6 +136,7 @@ class State:
         self.status_ok = True
         self.saves = 0
         self.last_duration_s = -1
+        self.copied = 0                       # memory that the last save's copies took: slots changed meanwhile
         self.keys_loaded = 0
         self.keys_expired = 0
         self.functions = b""                  # libraries of the loaded file, as they stood there
@@ -384,11 +397,26 @@ def checksum_skipped() -> bool:
     return dump.is_any_checksum()
 
 
+def delay(keys: int) -> None:
+    """key-load-delay: so many keys, or commands, are loaded. It is microseconds for each; negative: keys for each."""
+    us = config.get_value("key-load-delay")
+    time.sleep(keys * (us if us > 0 else -1 / us) / 1e6 if us else 0)
+
+
+def _step() -> int:
+    if not config.get_value("key-load-delay"):
+        return rdb_load.step()
+    before = rdb_load.figures()["keys"]
+    event = rdb_load.step(SLOW_STEP_KEYS)
+    delay(rdb_load.figures()["keys"] - before)
+    return event
+
+
 def _run() -> int:
     """Load what `begin` has opened; returns how many keys without an element were left out."""
     empty, functions = 0, []
     while True:
-        event = rdb_load.step()
+        event = _step()
         if event == rdb_load.MORE:
             continue
         if event == rdb_load.END:
@@ -575,6 +603,11 @@ def before_exit(flags: frozenset) -> None:
         raise shutdown.Refused("Error trying to save the DB")
 
 
+def copied() -> int:
+    """Memory that the save under way has taken for slots that were about to change: the copy on write of a fork."""
+    return snapshot.figures()["copied"] if state.child is not None else 0
+
+
 def info() -> list[tuple[str, object]]:
     """INFO persistence, the lines about RDB."""
     child = state.child if state.child is not None and state.child.kind == "rdb" else None
@@ -590,7 +623,7 @@ def info() -> list[tuple[str, object]]:
         ("rdb_last_bgsave_time_sec", state.last_duration_s),
         ("rdb_current_bgsave_time_sec", int(time.time()) - child.started_s if child is not None else -1),
         ("rdb_saves", state.saves),
-        ("rdb_last_cow_size", 0),
+        ("rdb_last_cow_size", state.copied),
         ("rdb_last_load_keys_expired", state.keys_expired),
         ("rdb_last_load_keys_loaded", state.keys_loaded),
     ]

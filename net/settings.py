@@ -316,8 +316,8 @@ _ACCEPTED_GROUPS = {
         "tls-ca-cert-file tls-ca-cert-dir tls-protocols tls-ciphers tls-ciphersuites "
         "max-new-tls-connections-per-cycle",
     "no RDMA": "rdma-port rdma-rx-size rdma-completion-vector rdma-bind",
-    "no crash reports or watchdog of its own":
-        "crash-log-enabled crash-memcheck-enabled use-exit-on-panic watchdog-period "
+    "no watchdog; a crash report does not test the memory":
+        "crash-memcheck-enabled watchdog-period "
         "enable-debug-assert",
     "the kernel's settings for the process are left alone":
         "disable-thp oom-score-adj oom-score-adj-values socket-mark-id",
@@ -327,7 +327,7 @@ _ACCEPTED_GROUPS = {
     "there are no warnings to ignore": "ignore-warnings",
     # Features to come: whoever builds one takes its names out here.
     "a file is written and loaded in one go":
-        "rdb-del-sync-files rdb-save-incremental-fsync key-load-delay loading-process-events-interval-bytes",
+        "rdb-del-sync-files rdb-save-incremental-fsync loading-process-events-interval-bytes",
     "a base is brought to the disk while it is written, an increment by its fsync":
         "aof-rewrite-incremental-fsync",
     "replication is not built yet":

@@ -2,6 +2,8 @@
 
 import os
 
+PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "valkey-server")
+
 
 def words_of(config: object) -> dict[str, str]:
     """What the words in braces stand for, as strings."""
@@ -10,7 +12,7 @@ def words_of(config: object) -> dict[str, str]:
     first = addresses[0].lstrip("-") if addresses else "*"
     where = f"{first}:{port or tls_port}" if port or tls_port else unix
     return {
-        "title": "valkey-server", "listen-addr": where,
+        "title": PROGRAM, "listen-addr": where,
         "server-mode": "[cluster]" if config.get_value("cluster-enabled") else "",
         "port": str(port), "tls-port": str(tls_port), "unixsocket": unix, "config-file": config.path,
     }
@@ -25,14 +27,20 @@ def expand(template: str, words: dict[str, str]) -> str:
 
 
 def show(text: str) -> None:
-    """Write a title over the arguments the process was started with, as far as there is room."""
+    """Write a title over the arguments the process was started with, and a long one over its environment, as far as
+    there is room."""
     import ctypes
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-    start, end = int(fields[45]), int(fields[46])        # arg_start, arg_end of proc(5)
+    start, end, env_start, env_end = (int(field) for field in fields[45:49])     # arg_start … env_end of proc(5)
+    raw = os.fsencode(text)
+    if len(raw) >= end - start and env_start == end:
+        for name, value in os.environb.items():
+            os.putenv(name, value)                       # a copy elsewhere
+        end = env_end
     room = end - start - 1
     if start and room > 0:
-        raw = os.fsencode(text)[:room]
+        raw = raw[:room]
         ctypes.memset(start, 0, room + 1)
         ctypes.memmove(start, raw, len(raw))
 

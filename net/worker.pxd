@@ -14,6 +14,7 @@ cdef enum:
     EVENT_MONITOR = 4
     EVENT_GONE = 5             # the connection is about to be freed
     EVENT_BAD_PAYLOAD = 6      # RESTORE refused a value; the event's value is its RDB type
+    EVENT_PROTOCOL = 8         # what came is no command: the reason, and what of it was not read
     EVENT_LINK = 7             # of a link from another node (S_OBEY); the event's value is one of these:
     LINK_ERROR = 1             # a command has failed
     LINK_FULL = 2              # for want of memory

@@ -864,14 +864,18 @@ cdef void prepare(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     prefetch(&store.dbs[c.session.db].slots[b.key.slot])
 
 
-cdef void protocol_error(Worker* w, Conn* c, char* base) noexcept nogil:
+cdef void protocol_error(Worker* w, Conn* c, char* base, size_t left) noexcept nogil:
     cdef char text[96]
     cdef char got
+    cdef Arg told[2]
     if c.parser.error != NULL:
         snprintf(text, 96, b"ERR %s", c.parser.error)
     else:
         got = base[c.parser.pos]
         snprintf(text, 96, b"ERR Protocol error: expected '$', got '%c'", <int>got)
+    told[0], told[1] = Arg(&text[20], strlen(&text[20])), Arg(base, left)
+    if hook_event != NULL:
+        hook_event(w, c, NULL, told, 2, EVENT_PROTOCOL, 0)
     reply_error(&c.out, text)
     c.flags |= C_CLOSE_SOON | C_NO_MORE
     flush_later(w, c)
@@ -933,7 +937,7 @@ cdef size_t run_input(Worker* w, Conn* c, char* p, size_t n) noexcept nogil:
                     parser_free(&c.parser)
                 return done
         if got < 0 and not c.flags & (C_NO_MORE | C_CLOSING):
-            protocol_error(w, c, p + done)
+            protocol_error(w, c, p + done, n - done)
     if w.args_cap > 65536:
         free(w.args)
         w.args = NULL

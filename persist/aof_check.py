@@ -10,6 +10,7 @@ from persist import aof_load
 
 MAGICS = (b"REDIS0", b"VALKEY")
 WORDS_SHOWN_BYTES = 128
+SLOW_STEP_BYTES = 4096
 
 
 class Outcome(Enum):
@@ -57,10 +58,10 @@ def begins_with_rdb(path: str | bytes) -> bool:
 
 
 def load(path: str | bytes, preamble: Callable[[int], int], progress: Callable[[int], None] | None = None,
-         name: str = "") -> Loaded:
+         name: str = "", delay: Callable[[int], None] | None = None) -> Loaded:
     """Load a file, while no other thread touches the data. preamble: loads the RDB file that the descriptor begins
     with and says where it ends (net.saving.load_preamble); its exceptions go through. progress: told how many bytes
-    are loaded, every two megabytes."""
+    are loaded, every two megabytes. delay: called after every few commands with their number, to slow it down."""
     name = name or os.path.basename(os.fsdecode(path))
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -75,18 +76,19 @@ def load(path: str | bytes, preamble: Callable[[int], int], progress: Callable[[
         offset = preamble(fd) if os.pread(fd, 6, 0) in MAGICS else 0
         if progress is not None:
             progress(offset)
-        return _load_commands(fd, name, size, offset, progress)
+        return _load_commands(fd, name, size, offset, progress, delay)
     except OSError as error:
         return Loaded(Outcome.READ_FAILED, name, errno=error.errno or 0)
     finally:
         os.close(fd)
 
 
-def _load_commands(fd: int, name: str, size: int, offset: int, progress: Callable[[int], None] | None) -> Loaded:
+def _load_commands(fd: int, name: str, size: int, offset: int, progress: Callable[[int], None] | None,
+                   delay: Callable[[int], None] | None) -> Loaded:
     try:
         if not aof_load.begin(fd, size, offset):
             return Loaded(Outcome.READ_FAILED, name, size=size, offset=offset, valid=offset)
-        while (end := aof_load.step()) == aof_load.MORE:
+        while (end := aof_load.step() if delay is None else _slow_step(delay)) == aof_load.MORE:
             if progress is not None:
                 progress(aof_load.figures()["offset"])
         found = aof_load.figures()
@@ -102,6 +104,13 @@ def _load_commands(fd: int, name: str, size: int, offset: int, progress: Callabl
         error = _unknown(words, found["container"])
     return Loaded(ENDS[end], name, 0, size, found["offset"], found["valid"], found["in_multi"], found["commands"],
                   found["errors"], found["first_error"], found["failed"], error, found["db"], notes)
+
+
+def _slow_step(delay: Callable[[int], None]) -> int:
+    before = aof_load.figures()["commands"]
+    end = aof_load.step(SLOW_STEP_BYTES)
+    delay(aof_load.figures()["commands"] - before)
+    return end
 
 
 def _text(raw: bytes) -> str:

@@ -203,13 +203,12 @@ cdef int prepare(Item* item) noexcept nogil:
         if cmd != NULL and item.argc > 2 and arg_is(&argv[0], b"cluster", 7) and arg_is(&argv[1], b"syncslots", 9):
             item.kind = KIND_NOTE
             return GOT_COMMAND
-        if cmd != NULL and not arg_is(&argv[0], b"select", 6) and not arg_is(&argv[0], b"ping", 4):
-            return refuse(GOT_FOREIGN, item)
     if cmd == NULL:
         return refuse(GOT_UNKNOWN, item)
     if (cmd.arity > 0 and item.argc != cmd.arity) or item.argc < -cmd.arity:
         return refuse(GOT_ARITY, item)
-    if cmd.fn == NULL:
+    if cmd.fn == NULL or not (cmd.flags & (F_WRITE | F_READONLY) or arg_is(&argv[0], b"select", 6)
+                              or arg_is(&argv[0], b"ping", 4)):
         return refuse(GOT_FOREIGN, item)
     if cmd.first and cmd.first < item.argc:
         item.keyed = 1
@@ -390,8 +389,8 @@ cdef void forget() noexcept nogil:
         a.forgotten += n
 
 
-cdef int load_step() noexcept nogil:
-    cdef char* until = a.p + STEP_BYTES
+cdef int load_step(size_t bytes_) noexcept nogil:
+    cdef char* until = a.p + bytes_
     cdef int got = GOT_MORE
     a.ctx.now_ms = wall_us() // 1000
     while got == GOT_MORE and a.p < until:
@@ -453,11 +452,11 @@ def begin(int fd, size, offset=0) -> bool:
     return True
 
 
-def step() -> int:
-    """Load some two megabytes: MORE, or what ended it."""
+def step(size_t bytes_=STEP_BYTES) -> int:
+    """Load so many bytes or some more (two megabytes): MORE, or what ended it."""
     cdef int got
     with nogil:
-        got = load_step()
+        got = load_step(bytes_)
     return got
 
 

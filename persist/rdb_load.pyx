@@ -647,8 +647,8 @@ cdef int load_one() noexcept nogil:
     return load_attribute(t)
 
 
-cdef int load_step() noexcept nogil:
-    cdef u64 until = l.keys + STEP_KEYS
+cdef int load_step(u64 keys) noexcept nogil:
+    cdef u64 until = l.keys + keys
     cdef int r = EV_MORE, wrong
     while r == EV_MORE and l.keys < until:
         r = load_one()
@@ -710,11 +710,11 @@ def head() -> tuple:
     return (<const char*>l.start)[:MAGIC_BYTES if l.size > MAGIC_BYTES else l.size], l.version
 
 
-def step() -> int:
-    """Load on until there is something to say."""
+def step(u64 keys=STEP_KEYS) -> int:
+    """Load on until there is something to say, or so many keys are read."""
     cdef int r
     with nogil:
-        r = load_step()
+        r = load_step(keys)
     return r
 
 
@@ -781,8 +781,9 @@ def last_key() -> bytes:
 
 def figures() -> dict:
     """How far it is, and what was counted."""
-    return {"loaded": l.loaded, "expired": l.expired, "all_fields_expired": l.all_fields_expired, "db": l.db,
-            "offset": l.in_.p - l.start, "size": l.size, "type": l.type_, "module": l.module, "version": l.version}
+    return {"keys": l.keys, "loaded": l.loaded, "expired": l.expired, "all_fields_expired": l.all_fields_expired,
+            "db": l.db, "offset": l.in_.p - l.start, "size": l.size, "type": l.type_, "module": l.module,
+            "version": l.version}
 
 
 def crc_ahead() -> int:

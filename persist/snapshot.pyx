@@ -67,6 +67,7 @@ cdef struct Snapshot:
     u64 side_max
     u32 opened                     # the file can be written to
     u64 side_peak
+    u64 copied                     # memory that pieces which commands had to write have taken, all in all
     Side* side
     u8[SLOTS] done                 # under the lock of the slot's partition
 
@@ -198,6 +199,7 @@ cdef void preimage(u32 slot) noexcept nogil:
         free(side)
         return
     atomic_add64(&s.keys, n, RELAXED)
+    atomic_add64(&s.copied, side.piece.out.cap, RELAXED)
     give(side)
 
 
@@ -329,6 +331,7 @@ cdef void reset(i64 used_bytes, i64 delay_us) noexcept nogil:
     s.side_lock = 0
     atomic_store64(&s.side_bytes, 0, RELAXED)
     atomic_store64(&s.side_peak, 0, RELAXED)
+    atomic_store64(&s.copied, 0, RELAXED)
     s.side_max = <u64>(used_bytes // SIDE_SHARE)
     if s.side_max < SIDE_MAX:
         s.side_max = SIDE_MAX
@@ -476,10 +479,11 @@ def stop() -> None:
 
 
 def figures() -> dict:
-    """Keys written and to be written, bytes of side buffers at their most, bytes of the file, errno of the index."""
+    """Keys written and to be written, bytes of side buffers at their most, and all that they have been, bytes of
+    the file, errno of the index."""
     racy_begin()                       # whole words of about this moment
     found = {"keys": s.keys, "keys_total": s.keys_total, "side_peak": s.side_peak, "bytes": s.file.bytes,
-             "index_error": s.index_error}
+             "copied": s.copied, "index_error": s.index_error}
     racy_end()
     return found
 

@@ -120,6 +120,8 @@ def test_a_transaction_that_does_not_end_is_not_applied(child):
      "Try XGROUP HELP."),
     (words("SET", "a"), "command", "Error reading the append only file a.aof, error: wrong number of arguments for "
      "'set' command"),
+    (words("CONFIG"), "command", "Error reading the append only file a.aof, error: wrong number of arguments for "
+     "'config' command"),
     (words("SUBSCRIBE", "a"), "foreign", None), (words("QUIT"), "foreign", None),
     (words("WATCH", "a"), "foreign", None),
     (words("MULTI") + words("MULTI"), "foreign", None), (words("CONFIG", "SET", "port", 1), "foreign", None),

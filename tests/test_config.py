@@ -316,3 +316,13 @@ def test_log_lines(monkeypatch):
     monkeypatch.setattr(log.state, "style", "logfmt")
     assert log.format_line(log.DEBUG, 'a"\n', 1.0) == (
         f'pid={pid} role=primary timestamp="1000" level=debug message="a\' "\n')
+
+
+def test_the_title_is_shown(server, client):
+    client.config_set("proc-title-template", "TEST {title} {port} " + "x" * 300)
+    with open(f"/proc/{server.pid}/cmdline", "rb") as file:
+        shown = file.read().rstrip(b"\0").split()
+    client.config_set("proc-title-template", "{title} {listen-addr} {server-mode}")
+    assert shown[0] == b"TEST"
+    assert shown[1].endswith(b"/scripts/valkey-server")
+    assert shown[2:] == [str(server.port).encode(), b"x" * 300]

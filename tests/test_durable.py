@@ -2,11 +2,13 @@
 
 import os
 import re
+import select
 import threading
 import time
 
 import pytest
 import redis
+from resp import Raw, encode
 from servers import ServerDied
 from test_aof import FOLDER, OPTIONS, incr_path, wait_rewritten
 
@@ -169,6 +171,39 @@ def manifest(server) -> list[str]:
     """The manifest's lines without the names' beginnings."""
     text = (server.folder / FOLDER / "appendonly.aof.manifest").read_text()
     return [line.split()[1].removeprefix("appendonly.aof.") + " " + line.split()[5] for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("sleep_us", [0, 3000])
+def test_no_reply_of_any_group_before_its_write(own_server, sleep_us):
+    """Many connections, which come to take turns at the disk: what is replied to one is in the file."""
+    server = own_server(*OPTIONS, "--appendfsync", "always", "--io-threads", "1")
+    connections = [Raw(server.port) for _ in range(24)]
+    poll = select.poll()
+    by_fd = {connection.socket.fileno(): number for number, connection in enumerate(connections)}
+    sent = [0] * len(connections)
+
+    def write(number: int) -> None:
+        sent[number] += 1
+        connections[number].send(encode("SET", f"c{number}", f"<{number}.{sent[number]}>"))
+
+    with server.connect() as client:
+        client.execute_command("DEBUG", "AOF-FLUSH-SLEEP", sleep_us)
+    for fd, number in by_fd.items():
+        poll.register(fd, select.POLLIN)
+        write(number)
+    path = incr_path(server)
+    replies = 0
+    while replies < 600:
+        ready = [by_fd[fd] for fd, _ in poll.poll(5000)]
+        assert ready
+        data = path.read_bytes()
+        for number in ready:
+            assert connections[number].reply() == b"OK"
+            assert f"<{number}.{sent[number]}>".encode() in data
+            replies += 1
+            write(number)
+    for connection in connections:
+        connection.close()
 
 
 def test_a_base_of_commands_begins_with_its_time(own_server):

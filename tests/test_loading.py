@@ -58,3 +58,36 @@ def test_clients_are_told(own_server):
         assert client.dbsize() == KEYS + 1
         assert client.info("persistence")["loading"] == 0
         assert "loading_total_bytes" not in client.info("persistence")
+
+
+@pytest.mark.parametrize("form", ["rdb", "aof"])
+@pytest.mark.parametrize("delay_us", [500, -1])
+def test_a_load_is_slowed_down(own_server, form, delay_us):
+    """key-load-delay: of each key, or negative: a microsecond for so many."""
+    keys = 2000
+    server = own_server("--enable-debug-command", "yes", "--aof-use-rdb-preamble", "no",
+                        "--appendonly", "yes" if form == "aof" else "no")
+    with server.connect() as client:
+        for number in range(keys):
+            client.set(f"key:{number}", "x" * 100)
+        if form == "rdb":
+            client.save()
+    server.stop()
+    server.argv += ["--key-load-delay", str(delay_us)]
+    began_s = time.monotonic()
+    with open(server.log_path, "ab") as log:
+        server.process = subprocess.Popen(server.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                          cwd=server.folder, env=server.env)
+    loading = 0
+    while True:
+        try:
+            with Raw(server.port, 10) as raw:
+                loading += b"\r\nloading:1\r\n" in raw.call("INFO", "persistence")
+                if raw.call("GET", "key:1") == b"x" * 100:
+                    break
+        except OSError:
+            assert server.process.poll() is None
+        time.sleep(0.01)
+    if delay_us > 0:
+        assert time.monotonic() - began_s >= keys * delay_us / 1e6
+        assert loading

@@ -4,6 +4,7 @@ SLOTRING_SNAPSHOT_ROUNDS: how many saves are made under load (1)."""
 
 import os
 import random
+import signal
 import threading
 import time
 
@@ -194,6 +195,83 @@ def test_what_ends_a_save(own_server):
         wait_saved(client)
         assert client.info("persistence")["rdb_last_bgsave_status"] == "ok"
         assert not list(server.folder.glob("*.rdb"))
+
+
+def child_of(server) -> int:
+    """The process that stands for the save."""
+    found = []
+    for task in os.listdir(f"/proc/{server.pid}/task"):
+        with open(f"/proc/{server.pid}/task/{task}/children") as file:
+            found += [int(word) for word in file.read().split()]
+    assert found
+    return found[-1]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, "err"), (signal.SIGUSR1, "ok")])
+def test_killing_what_stands_for_a_save_ends_it(own_server, number, status):
+    server = own_server(*OPTIONS)
+    with server.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", 3000, "key", 60)
+        client.config_set("rdb-key-save-delay", 100000)
+        client.bgsave()
+        pid = child_of(server)
+        assert f"started by pid {pid}" in server.log_path.read_text()
+        assert (server.folder / f"temp-{pid}.rdb").exists()
+        for at in range(50):
+            client.set(f"key:{at}", "x")
+        copied = client.info("persistence")["current_cow_size"]
+        assert copied > 0
+        os.kill(pid, number)
+        wait_saved(client)
+        found = client.info("persistence")
+        assert (found["rdb_last_bgsave_status"], found["rdb_last_cow_size"]) == (status, copied)
+        assert not (server.folder / f"temp-{pid}.rdb").exists()
+        assert f"Background saving terminated by signal {number:d}" in server.log_path.read_text()
+        client.config_set("rdb-key-save-delay", 0)
+        client.bgsave()
+        wait_saved(client)
+        assert client.info("persistence")["rdb_last_bgsave_status"] == "ok"
+        assert client.info("stats")["total_forks"] == 2
+
+
+def test_killing_what_stands_for_a_rewrite_ends_it(own_server):
+    server = own_server(*OPTIONS, "--appendonly", "yes")
+    with server.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", 3000, "key", 60)
+        client.config_set("rdb-key-save-delay", 100000)
+        client.bgrewriteaof()
+        os.kill(child_of(server), signal.SIGKILL)
+        while client.info("persistence")["aof_rewrite_in_progress"]:
+            time.sleep(0.01)
+        found = client.info("persistence")
+        assert (found["aof_last_bgrewrite_status"], found["aof_rewrites_consecutive_failures"]) == ("err", 1)
+        assert "Background AOF rewrite terminated by signal 9" in server.log_path.read_text()
+
+
+def test_rewrites_that_fail_are_tried_seldom(own_server):
+    """Three that fail set a limit for those that nobody asks for, when the next one would begin."""
+    server = own_server(*OPTIONS, "--appendonly", "yes", "--auto-aof-rewrite-percentage", "0")
+    limit = "has repeatedly failed and triggered the limit, will retry in 1 minutes"
+    with server.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", 3000, "key", 60)
+        client.config_set("rdb-key-save-delay", 100000)
+        for _ in range(3):
+            client.bgrewriteaof()
+            os.kill(child_of(server), signal.SIGKILL)
+            while client.info("persistence")["aof_rewrite_in_progress"]:
+                time.sleep(0.01)
+        assert limit not in server.log_path.read_text()
+        client.config_set("auto-aof-rewrite-min-size", 100)
+        client.config_set("auto-aof-rewrite-percentage", 1)
+        client.set("more", "x" * 10000)
+        while limit not in server.log_path.read_text():
+            time.sleep(0.05)
+        assert not client.info("persistence")["aof_rewrite_in_progress"]
+        client.config_set("rdb-key-save-delay", 0)
+        client.bgrewriteaof()                              # asked for: at once
+        while client.info("persistence")["aof_rewrites_consecutive_failures"]:
+            time.sleep(0.05)
+        assert server.log_path.read_text().count(limit) == 1
 
 
 def test_flushall_saves_where_there_are_save_points(own_server):

@@ -1,13 +1,16 @@
 """Streams by themselves: waiting readers, DUMP payloads that were tampered with, memory that comes back."""
 
 import random
+import struct
 import threading
 import time
 
 import pytest
+import redis
 from resp import Error
 
 SERVER_OPTIONS = ["--enable-debug-command", "yes"]
+ID_1, ID_2 = (struct.pack(">QQ", 77777777777, number) for number in (1, 2))
 
 
 @pytest.fixture
@@ -193,3 +196,23 @@ def test_readers_and_writers_at_once(server, raw):
         thread.join()
     assert len(seen) == len(set(seen)) == total
     assert raw.call("XPENDING", "s", "g")[0] == 0
+
+
+@pytest.mark.usefixtures("slotring_only")
+@pytest.mark.parametrize(("change", "reason"), [
+    (lambda raw: raw.replace(b"bobby", b"alice"), "Duplicate stream consumer detected"),
+    (lambda raw: raw[:raw.rindex(ID_2)] + ID_1 + raw[raw.rindex(ID_2) + 16:], "Duplicated consumer PEL entry"),
+    (lambda raw: raw.replace(ID_2, ID_1, 1), "Duplicated global PEL entry"),
+])
+def test_the_log_says_why_a_stream_is_refused(own_server, change, reason):
+    server = own_server("--enable-debug-command", "yes", "--loglevel", "verbose")
+    with server.connect() as client:
+        client.xgroup_create("s", "g", mkstream=True)
+        for at in (1, 2, 3):
+            client.xadd("s", {"f": "v"}, id=f"77777777777-{at}")
+        client.xreadgroup("g", "alice", {"s": ">"}, count=2)
+        client.xreadgroup("g", "bobby", {"s": ">"}, count=1)
+        client.execute_command("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", 1)
+        with pytest.raises(redis.ResponseError, match="Bad data format"):
+            client.restore("t", 0, change(client.dump("s")))
+        assert f"integrity check failed: {reason}" in server.log_path.read_text()

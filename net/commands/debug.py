@@ -10,6 +10,7 @@ from engine import quicklist as lists
 from engine.commands import dump
 from engine.quoting import parse_memory
 from net import aofload, cron, log, saving
+from net.commands import faults
 from net.commands.common import (
     NO_KEYS,
     about,
@@ -346,7 +347,9 @@ HELP = [
     ("LOADAOF", "Empties the data set and loads the append-only files."),
     ("LOG <text>", "Writes the text to the log."),
     ("OBJECT <key> [FAST]", "Shows the insides of a key."),
+    ("ASSERT", "Ends the server with a failed assertion."),
     ("CONFIG-REWRITE-FORCE-ALL", "Rewrites the configuration file with all settings."),
+    ("PANIC", "Ends the server with a panic."),
     ("PAUSE-CRON <0|1>", "Stops or starts the periodic work."),
     ("POPULATE <count> [<prefix> [<size>]]", "Makes that many string keys: <prefix>:<number>."),
     ("PROTOCOL <type>", "Replies a sample of a type: string, integer, double, bignum, null,\n"
@@ -357,6 +360,7 @@ HELP = [
     ("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", "Saves the data, forgets it and loads it back."),
     ("REPLYBUFFER (PEAK-RESET-TIME|RESIZING) <value>", "Accepted, without effect."),
     ("SDSLEN <key>", "Shows the sizes of a string key."),
+    ("SEGFAULT", "Crashes the server."),
     ("SET-ACTIVE-EXPIRE <0|1>", "Stops or starts the expiry of keys that nobody reads."),
     ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "RESTORE does not look at payloads' checksums."),
     ("SLEEP <seconds>", "Sleeps in the worker that serves this connection."),
@@ -396,6 +400,9 @@ HANDLERS: dict[bytes, tuple[int, int, Callable[[object, list[bytes]], object]]] 
     b"pause-cron": (3, 3, pause_cron),
     b"config-rewrite-force-all": (2, 2, config_rewrite_force_all),
     b"set-skip-checksum-validation": (3, 3, set_skip_checksum_validation),
+    b"segfault": (2, 2, faults.segfault),
+    b"assert": (2, 2, faults.fail_assertion),
+    b"panic": (2, 2, faults.panic),
     b"dict-resizing": (3, 3, accepted),
     b"hashtable-can-abort-shrink": (3, 3, accepted),
     b"client-enforce-reply-list": (3, 3, accepted),

@@ -12,7 +12,7 @@ from engine.reply import error_stats
 from engine import arena, command, conf, events, inspect, keyspace, store
 from engine import hash as hashes
 from engine.commands import keys
-from net import appendonly, bridge, cron, gate, migrate, pubsub, saving, tracking, version
+from net import appendonly, bridge, cron, gate, migrate, pubsub, saving, standin, tracking, version
 from net.cluster import running
 from net.commands import client as client_commands
 from net.commands import clusterview, hello, memory
@@ -301,8 +301,8 @@ def persistence_section() -> Fields:
     return [
         ("loading", int(gate.is_loading())),
         ("async_loading", 0),
-        ("current_cow_peak", 0),
-        ("current_cow_size", 0),
+        ("current_cow_peak", saving.copied()),
+        ("current_cow_size", saving.copied()),
         ("current_cow_size_age", 0),
         *saving.info(),
         *appendonly.info()[:AOF_FIRST],
@@ -394,7 +394,7 @@ def stats_section() -> Fields:
         *_stats_of_traffic(totals),
         *_stats_of_keys(totals),
         ("latest_fork_usec", 0),
-        ("total_forks", 0),
+        ("total_forks", standin.started[0]),
         ("migrate_cached_sockets", migrate.links.count()),
         *((name, 0) for name in NOTHING_YET),
         *zip(("tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"), tracking.figures()[1:],

@@ -111,9 +111,11 @@ def usage(client: object, args: list[bytes]) -> object:
     return inspect.memory_usage(client.db, args[2], samples)
 
 
-def stats(_client: object, _args: list[bytes]) -> object:
-    """MEMORY STATS"""
+def stats(client: object, _args: list[bytes]) -> object:
+    """MEMORY STATS; a database that is selected is shown without a key too"""
     now = Usage()
+    if all(db != client.db for db, _ in now.databases):
+        now.databases.append((client.db, {"table_bytes": 0}))
     reply: dict = {
         b"peak.allocated": now.peak,
         b"total.allocated": now.total,

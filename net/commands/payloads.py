@@ -1,5 +1,6 @@
 """What the log says of RESTORE's payloads."""
 
+from engine import stream_type
 from net import log
 
 # by RDB type: what of it can be damaged
@@ -9,10 +10,12 @@ KINDS = {
     18: "Listpack", 19: "Stream listpack", 20: "Set listpack", 21: "Stream listpack",
 }
 SCORES = frozenset((3, 5, 12, 17))
+STREAMS = frozenset((15, 19, 21))
 
 
 def refused(rdb_type: int) -> None:
     """RESTORE replied that the value is damaged."""
     what = KINDS.get(rdb_type, f"RDB type {rdb_type}")
     scores = ", or there is a NAN score" if rdb_type in SCORES else ""
-    log.verbose(f"RESTORE: {what} integrity check failed{scores}")
+    reason = stream_type.REASONS[stream_type.reason()] if rdb_type in STREAMS else ""
+    log.verbose(f"RESTORE: {what} integrity check failed{scores}{': ' if reason else ''}{reason}")

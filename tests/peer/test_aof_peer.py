@@ -14,6 +14,7 @@ from test_aof_base import fill_odd, pairs
 
 pytestmark = [pytest.mark.peer, pytest.mark.usefixtures("slotring_only")]
 OPTIONS = ("--enable-debug-command", "yes", "--auto-aof-rewrite-percentage", "0")
+PATIENCE_S = 600                   # a digest of a million keys
 BATCH = 2000
 FOREVER_MS = 4_000_000_000_000
 DATABASES = (0, 5)
@@ -135,13 +136,13 @@ def rewrite(client) -> None:
 def written(server: Server, count: int) -> tuple[bytes, dict]:
     """A server with a base, an increment and an RDB file of the same data, stopped; what is in it."""
     make(server, 0, count // 2)
-    with server.connect() as client:
+    with server.connect(socket_timeout=PATIENCE_S) as client:
         client.config_set("save", "")
         rewrite(client)
         fill(client)
         fill_odd(client)
     make(server, count // 2, count)
-    with server.connect() as client:
+    with server.connect(socket_timeout=PATIENCE_S) as client:
         client.save()
         found = digest(client), told(client)
     server.stop()
@@ -162,7 +163,7 @@ def loads(reader: Server, source: Server, appendonly: str, expected: tuple[bytes
     began_s = time.monotonic()
     reader.start()
     took_s = time.monotonic() - began_s
-    with reader.connect() as client:
+    with reader.connect(socket_timeout=PATIENCE_S) as client:
         assert digest(client) == expected[0]
         found = told(client)
         assert found.keys() == expected[1].keys()

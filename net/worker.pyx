@@ -26,6 +26,7 @@ from net.acks cimport acks_serve, acks_waiting
 from net.conn cimport *
 from net.durable cimport durable_hold, durable_release
 from net.lookahead cimport prefetch_batch
+from net.obey cimport call_timeless
 from net.gate cimport loading, must_wait, say_misconf, subscriber_may, unknown_command
 from net.txn cimport exec_flags, txn_queue, txn_fail, txn_free
 from net.waiting cimport conn_blocked, conn_unwait, serve_ready, deadlines, on_served, on_unblock
@@ -792,7 +793,10 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
             else:
                 if unlikely(conf.snapshot) and cmd.flags & F_WRITE:
                     preimage_slot(x.slot)
-                call(x, cmd)
+                if unlikely(c.session.flags & S_OBEY):
+                    call_timeless(x, cmd)
+                else:
+                    call(x, cmd)
                 unlock(&x.key.part.lock)
         else:
             x.slot = SLOTS

@@ -1,5 +1,6 @@
 """Slots move from one node to another while clients write to them."""
 
+import signal
 import threading
 import time
 
@@ -158,6 +159,38 @@ def test_slots_move_under_writes(pair):
     assert 900 < links[3].call("TTL", key(5, "ttl")) <= 1000
     assert 900 < links[3].call("HTTL", key(5, "hash"), "FIELDS", 1, "f")[0] <= 1000
     wait(lambda: keys_in(source) == 0, "the source has let go of them")
+
+
+def test_what_comes_late(pair):
+    """The target takes it as the source meant it: a key or field that was persisted in time is there."""
+    source, target = pair
+    for server in pair:
+        call(server, "CONFIG", "SET", "cluster-node-timeout", 60000)
+    waiting_to_pause(source, target)
+    string, fields, numbers = (key(5, word) for word in ("late", "fields", "numbers"))
+    target.process.send_signal(signal.SIGSTOP)
+    try:
+        with source.raw() as raw:
+            raw.call("SET", string, 1, "PX", 2000)
+            raw.call("APPEND", string, 2)
+            assert raw.call("PERSIST", string) == 1
+            raw.call("SET", key(5, "gone"), 1, "PX", 2000)
+            raw.call("HSETEX", fields, "PX", 2000, "FIELDS", 2, "f", 1, "g", 2)
+            assert raw.call("HPERSIST", fields, "FIELDS", 1, "f") == [1]
+            raw.call("RPUSH", numbers, 1)
+            raw.call("PEXPIRE", numbers, 2000)
+            raw.call("RPUSH", numbers, 2)
+            assert raw.call("PERSIST", numbers) == 1
+        time.sleep(2.3)
+    finally:
+        target.process.send_signal(signal.SIGCONT)
+    call(source, "DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", 0)
+    assert wait_over(source) == ("success", "")
+    with target.raw() as there:
+        assert there.call("MGET", string, key(5, "gone")) == [b"12", None]
+        assert there.call("HMGET", fields, "f", "g") == [b"1", None]
+        assert there.call("LRANGE", numbers, 0, -1) == [b"1", b"2"]
+        assert there.call("OBJECT", "IDLETIME", string) < 100
 
 
 def test_what_has_gone_is_out_of_sight(pair):

@@ -243,8 +243,8 @@ cdef void on_recv(Worker* w, Uring* u, Conn* c, io_uring_cqe* e) noexcept nogil:
 cdef void look_for_gone(Worker* w, Uring* u) noexcept nogil:
     """Close the connections whose peer has gone unseen.
 
-    Seen under the fuzz (Linux 6.18, one connection in thousands): reset right behind its data, the socket was closed, its
-    multishot receive armed and never woken. A waiting command would keep such a connection for ever.
+    Seen under the fuzz (Linux 6.18, one connection in thousands): reset right behind its data, the socket was closed,
+    its multishot receive armed and never woken. A waiting command would keep such a connection for ever.
     """
     cdef Conn* c = w.conns
     cdef char byte

@@ -11,6 +11,7 @@ from engine.conf cimport conf
 from engine.defs cimport *
 from engine.imports cimport S_IMPORT
 from engine.keyspace cimport key_init, lfu_initial, lfu_policy, lru_clock
+from engine.racy cimport racy_begin, racy_end
 from engine.reply cimport *
 from engine.store cimport *
 from persist.ahead cimport *
@@ -414,15 +415,19 @@ cdef void settings_on() noexcept nogil:
     a.saved.effects = conf.effects
     a.saved.notify = conf.notify
     a.saved.tracking = conf.tracking
+    racy_begin()                       # whole words, that idle workers and the cron look at
     conf.import_mode = 1
     conf.effects = conf.notify = conf.tracking = 0
+    racy_end()
 
 
 cdef void settings_back() noexcept nogil:
+    racy_begin()
     conf.import_mode = a.saved.import_mode
     conf.effects = a.saved.effects
     conf.notify = a.saved.notify
     conf.tracking = a.saved.tracking
+    racy_end()
 
 
 def begin(int fd, size, offset=0) -> bool:

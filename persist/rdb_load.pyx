@@ -324,7 +324,7 @@ cdef int load_key(int t) noexcept nogil:
     cdef Key k
     cdef Entry* e
     cdef bint with_expire = l.expire_ms != -1
-    cdef bint helped = h.on
+    cdef bint helped = atomic_load32(&h.on, ACQUIRE) != 0
     cdef int r = EV_MORE
     n = rdb_in_string(&l.in_, key_tmp, &name)
     if l.in_.bad:
@@ -372,7 +372,7 @@ cdef void put_batch(Batch* b, RdbIn* in_) noexcept nogil:
     cdef size_t n
     cdef u32 i
     cdef u64 loaded = 0
-    cdef bint done, helped = h.on
+    cdef bint done, helped = atomic_load32(&h.on, ACQUIRE) != 0
     for i in range(b.n):
         keys[i] = &b.items[i].key
     keys_ahead(keys, b.n, not helped)
@@ -475,7 +475,7 @@ cdef int read_string() noexcept nogil:
     if l.in_.bad:
         return EV_SHORT
     place_key(&p.key, name, n)
-    if h.on and (p.key.part.index & 7) < HELPER_SHARE and not l.merge:
+    if atomic_load32(&h.on, RELAXED) and (p.key.part.index & 7) < HELPER_SHARE and not l.merge:
         b = h.filling
         b.items[b.n].key = p.key
         if name == p.key_text:

@@ -29,7 +29,7 @@ from resp import Closed, Error, Raw, encode  # noqa: E402
 from servers import Server  # noqa: E402
 
 PING_LIMIT_S = 2.0 if os.environ.get("SLOTRING_TEST_VARIANT", "release") == "release" else 20.0
-RSS_SLACK_BYTES = 64 << 20
+RSS_SLACK_BYTES = 32 << 20
 SEND_BYTES_MAX = 1 << 20
 LOAD_THREADS = 2
 LOAD_PATIENCE = 5  # times the limit of a PING, for a hundred commands

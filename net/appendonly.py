@@ -316,6 +316,8 @@ def _note_end(good: bool) -> None:
     state.rewrite_ok = good
     state.failures = 0 if good else state.failures + 1
     if not good and state.mode == WAIT_REWRITE:
+        log.notice(f"Removing the temp incr aof file {temporary_incr()} in the background")
+        remove(temporary_incr())             # the next rewrite begins another
         state.scheduled = True
 
 

@@ -248,6 +248,26 @@ def test_killing_what_stands_for_a_rewrite_ends_it(own_server):
         assert "Background AOF rewrite terminated by signal 9" in server.log_path.read_text()
 
 
+def test_the_first_rewrite_is_tried_again(own_server):
+    """CONFIG SET appendonly yes: what was logged for a base that was not finished goes, and another one is written."""
+    server = own_server(*OPTIONS)
+    with server.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", 3000, "key", 60)
+        client.config_set("rdb-key-save-delay", 100000)
+        client.config_set("appendonly", "yes")
+        client.set("a", "1")
+        assert (server.folder / "appendonlydir" / "temp-appendonly.aof.incr.aof").exists()
+        client.config_set("rdb-key-save-delay", 0)
+        os.kill(child_of(server), signal.SIGKILL)
+        while "Background AOF rewrite finished successfully" not in server.log_path.read_text():
+            time.sleep(0.05)
+        assert "Removing the temp incr aof file" in server.log_path.read_text()
+        client.set("b", "2")
+        before = digest(client)
+        client.execute_command("DEBUG", "LOADAOF")
+        assert digest(client) == before
+
+
 def test_rewrites_that_fail_are_tried_seldom(own_server):
     """Three that fail set a limit for those that nobody asks for, when the next one would begin."""
     server = own_server(*OPTIONS, "--appendonly", "yes", "--auto-aof-rewrite-percentage", "0")

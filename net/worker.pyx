@@ -1,9 +1,8 @@
 # slotring: data plane
 """A worker's connections: bytes to commands, commands to their functions under the right locks, replies to sends.
 
-A batch of up to BATCH_MAX commands is parsed, then hashed and prefetched in stages, then executed in order. The ring
-(uring.pyx or epoll.pyx) calls conn_data, conn_sent, conn_eof and, once a turn, worker_flush.
-"""
+Up to BATCH_MAX commands are parsed, then hashed and prefetched in stages, then executed in order. The ring (uring.pyx
+or epoll.pyx) calls conn_data, conn_sent, conn_eof and, once a turn, worker_flush."""
 from libc.stdlib cimport malloc, calloc, realloc, free, abort
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 from engine.defs cimport *

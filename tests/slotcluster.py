@@ -6,7 +6,8 @@ import time
 from servers import Server
 
 SLOTS = 16384
-OPTIONS = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000", "--enable-debug-command", "yes",
+NODE_TIMEOUT_MS = 3000
+OPTIONS = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--enable-debug-command", "yes",
            "--cluster-databases", "4"]
 LOG_LENGTH = "cluster-slot-migration-log-max-len"
 OVER = ("success", "failed", "cancelled")
@@ -91,6 +92,7 @@ def home(servers):
                 move(server, servers[0], *[number for each in ranges for number in (each.split("-") * 2)[:2]])
                 assert wait_over(server) == ("success", "")
     for server in servers:
+        call(server, "CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT_MS)
         call(server, "CONFIG", "SET", LOG_LENGTH, 0)
         wait(lambda server=server: migrations(server) == [], "the log of migrations is empty")
         call(server, "CONFIG", "SET", LOG_LENGTH, 1000)

@@ -204,7 +204,7 @@ def test_what_has_gone_is_out_of_sight(pair):
         raw.call("SET", key(1000), 1)
         move(source, target, FIRST, LAST)
         wait(lambda: migrations(source)[0]["state"] == "success", "it is over")
-        assert raw.call("DBSIZE") == 1
+        wait(lambda: raw.call("DBSIZE") == 1, "all are out of sight", 1)
         assert raw.call("KEYS", "*") == [key(1000).encode()]
         wait(lambda: keys_in(source) == 0, "all keys are deleted")
         assert raw.call("DBSIZE") == 1

@@ -2,11 +2,13 @@
 
 SLOTRING_SNAPSHOT_ROUNDS: how many saves are made under load (1)."""
 
+import contextlib
 import os
 import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -201,8 +203,8 @@ def child_of(server) -> int:
     """The process that stands for the save."""
     found = []
     for task in os.listdir(f"/proc/{server.pid}/task"):
-        with open(f"/proc/{server.pid}/task/{task}/children") as file:
-            found += [int(word) for word in file.read().split()]
+        with contextlib.suppress(FileNotFoundError):        # threads end
+            found += [int(word) for word in Path(f"/proc/{server.pid}/task/{task}/children").read_text().split()]
     assert found
     return found[-1]
 

@@ -360,8 +360,19 @@ cdef void feed_words(Worker* w, Conn* c, list shown):
     free(argv)
 
 
+cdef bint protocol_told = False        # does the log want to know of protocol errors?
+
+
+def tell_protocol_errors(bint wanted) -> None:
+    """Whether faults.protocol_error is to be called: whoever sends garbage shall not have the interpreter for it."""
+    global protocol_told
+    protocol_told = wanted
+
+
 cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int kind,
                    i64 value) noexcept nogil:
+    if kind == EVENT_PROTOCOL and not protocol_told:
+        return
     if kind == EVENT_MONITOR and not may_have_secret(cmd):
         if not c.addr[0]:
             describe(c.fd, False, c.flags & C_UNIX, c.addr)
@@ -382,7 +393,7 @@ cdef void on_event(Worker* w, Conn* c, Command* cmd, Arg* argv, i64 argc, int ki
                 payloads.refused(value)
             elif kind == EVENT_PROTOCOL:
                 from net.commands import faults
-                faults.protocol_error(client, argv[0].ptr[:argv[0].len].decode(), argv[1].ptr[:argv[1].len])
+                faults.protocol_error(client, argv[0].ptr[:argv[0].len].decode("latin-1"), argv[1].ptr[:argv[1].len])
             elif kind == EVENT_LINK:
                 from net.cluster import importing
                 importing.link_event(client.id, value)

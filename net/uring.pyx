@@ -251,8 +251,11 @@ cdef void look_for_gone(Worker* w, Uring* u) noexcept nogil:
     cdef ssize_t n
     u.ticks += 1
     while c != NULL:
-        if (c.session.id + u.ticks) % LOOK_TICKS == 0 and c.flags & (C_RECV | C_CLOSING) == C_RECV and \
-                w.now_us - c.last_us > LOOK_IDLE_US:
+        if (c.session.id + u.ticks) % LOOK_TICKS == 0 and c.flags & C_RECV and w.now_us - c.last_us > LOOK_IDLE_US:
+            if c.flags & C_CLOSING:            # it was shut down, which should have ended the receive
+                recv_cancel(u, c)
+                c = c.next
+                continue
             n = recv(c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
             if n == 0 or (n < 0 and errno != EAGAIN and errno != EINTR):
                 conn_eof(w, c)

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from net import crash, log
+from net import bridge, crash, log
 from net.commands.cluster import who
 from net.commands.common import setting
 from net.config import config
@@ -25,10 +25,12 @@ def _sample(raw: bytes) -> str:
     return f"'{plain(raw[:half])}' (... more {len(raw) - SHOWN_BYTES} bytes ...) '{plain(raw[-half:])}'"
 
 
+def _tell(_level: object = None) -> None:
+    bridge.tell_protocol_errors(config.get_value("loglevel") in ("debug", "verbose"))
+
+
 def protocol_error(client: object, reason: str, raw: bytes) -> None:
-    """A connection has sent what is no command, and is closed."""
-    if log.state.level > log.VERBOSE:
-        return
+    """A connection has sent what is no command, and is closed; asked for at loglevel verbose only."""
     shown = "*redacted*" if setting("hide-user-data-from-log", True) else _sample(raw)
     log.verbose(f"Protocol error ({reason}) from client: {who(client)}. Query buffer: {shown}")
 
@@ -66,3 +68,6 @@ def set_up() -> None:
 
     apply()
     config.on_change("crash-log-enabled", apply)
+
+config.on_change("loglevel", _tell)
+_tell()

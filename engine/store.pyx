@@ -769,6 +769,15 @@ cdef void table_pack(Arena* a, Table* t, u32 sizes) noexcept nogil:
     t.mem = mem
 
 
+cdef inline bint has_keys(Partition* p, u32 db) noexcept nogil:
+    """A hint: what comes meanwhile has its turn in the next round."""
+    cdef bint some
+    racy_begin()
+    some = p.db_keys[db] != 0 or p.hidden_keys[db] != 0
+    racy_end()
+    return some
+
+
 cdef void pack_tables(Partition* p) noexcept nogil:
     """As tables grow together, block by block, each size leaves spans behind that a few late ones keep."""
     cdef u32 sizes, db, slot, last, first = p.index << store.part_shift, end = (p.index + 1) << store.part_shift
@@ -778,8 +787,8 @@ cdef void pack_tables(Partition* p) noexcept nogil:
     if not sizes:
         return
     for db in range(store.ndbs):
-        slot = first
-        while p.db_keys[db] + p.hidden_keys[db] and slot < end:
+        slot = first if has_keys(p, db) else end
+        while slot < end:
             last = min(slot + PACK_PIECE, end)
             lock(&p.lock)
             while slot < last:

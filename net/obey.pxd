@@ -8,10 +8,10 @@ from engine.store cimport *
 
 cdef inline void call_timeless(Ctx* x, Command* cmd) noexcept nogil:
     """A command of a link from another node, which says itself what expires: to it nothing has, however late it comes.
-    (Streams have no such time, but times of their own.)"""
+    Streams' commands need the time for themselves; a plain SET, which most are, does not care what was there."""
     cdef i64 now_ms = x.now_ms
     cdef Entry* e
-    if cmd.name[0] == c'x' or (x.argc == 3 and cmd.name[0] == c's'):
+    if cmd.name[0] == c'x' or (x.argc == 3 and cmd.name_len == 3 and cmd.name[0] == c's'):
         call(x, cmd)
         return
     x.now_ms = 0

@@ -73,6 +73,18 @@ def start(folder, commands=(None, None), options=(), engine="", split=None):
     return servers
 
 
+@contextlib.contextmanager
+def running(*args, **options):
+    """A cluster as start() makes it, ended afterwards whatever happened."""
+    servers = start(*args, **options)
+    try:
+        yield servers
+        stop(servers)
+    finally:
+        for server in servers:
+            server.kill()
+
+
 def home(servers):
     """As start() left them, for the next test: all alive, no data, no migration, the slots at the first."""
     for server in servers:

@@ -101,6 +101,24 @@ def test_sigalrm_shows_the_stacks(start):
         assert raw.call("PING") == b"PONG"
 
 
+def test_nonsense_of_any_byte_is_logged_while_it_is_asked_for(start):
+    server = start()
+    def send():
+        with Raw(server.port, WAIT_S) as raw:
+            raw.send(b"*1\r\n\xff\r\n")
+            return raw.reply()
+
+    send()
+    assert "(expected '$', got " in logged(server, "Protocol error")
+    with Raw(server.port, WAIT_S) as raw:
+        assert raw.call("CONFIG", "SET", "loglevel", "notice") == b"OK"
+        send()
+        assert raw.call("CONFIG", "SET", "loglevel", "verbose") == b"OK"
+    text = server.log_path.read_text(errors="replace")
+    assert text.count("Protocol error") == 1
+    assert "Traceback" not in text
+
+
 @pytest.mark.parametrize(("hidden", "shown"), [("no", "'*3..$3..SET..$1..x..$blabla..'"), ("yes", "*redacted*")])
 def test_nonsense_is_logged(start, hidden, shown):
     server = start("--hide-user-data-from-log", hidden)

@@ -18,14 +18,9 @@ SLOTS = range(FIRST, LAST + 1)
 @pytest.fixture(scope="module")
 def nodes(engine, tmp_path_factory):
     """Two nodes for the module's tests."""
-    servers = slotcluster.start(tmp_path_factory.mktemp("pair"), engine=engine,
-                                options=["--cluster-manual-failover-timeout", "1000"])
-    try:
+    with slotcluster.running(tmp_path_factory.mktemp("pair"), engine=engine,
+                             options=["--cluster-manual-failover-timeout", "1000"]) as servers:
         yield servers
-        slotcluster.stop(servers)
-    finally:
-        for server in servers:
-            server.kill()
 
 
 @pytest.fixture
@@ -167,7 +162,7 @@ def test_what_comes_late(pair):
     for server in pair:
         call(server, "CONFIG", "SET", "cluster-node-timeout", 60000)
     waiting_to_pause(source, target)
-    string, fields, numbers = (key(5, word) for word in ("late", "fields", "numbers"))
+    string, fields, numbers, members = (key(5, word) for word in ("late", "fields", "numbers", "members"))
     target.process.send_signal(signal.SIGSTOP)
     try:
         with source.raw() as raw:
@@ -181,6 +176,10 @@ def test_what_comes_late(pair):
             raw.call("PEXPIRE", numbers, 2000)
             raw.call("RPUSH", numbers, 2)
             assert raw.call("PERSIST", numbers) == 1
+            raw.call("SADD", members, "a")
+            raw.call("PEXPIRE", members, 2000)
+            raw.call("SADD", members, "b")
+            assert raw.call("PERSIST", members) == 1
         time.sleep(2.3)
     finally:
         target.process.send_signal(signal.SIGCONT)
@@ -190,6 +189,7 @@ def test_what_comes_late(pair):
         assert there.call("MGET", string, key(5, "gone")) == [b"12", None]
         assert there.call("HMGET", fields, "f", "g") == [b"1", None]
         assert there.call("LRANGE", numbers, 0, -1) == [b"1", b"2"]
+        assert sorted(there.call("SMEMBERS", members)) == [b"a", b"b"]
         assert there.call("OBJECT", "IDLETIME", string) < 100
 
 

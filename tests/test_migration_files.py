@@ -18,13 +18,8 @@ DBS = 2
 @pytest.fixture
 def pair(engine, tmp_path):
     """(source, which has all slots; target), empty."""
-    servers = slotcluster.start(tmp_path, engine=engine)
-    try:
+    with slotcluster.running(tmp_path, engine=engine) as servers:
         yield servers
-        slotcluster.stop(servers)
-    finally:
-        for server in servers:
-            server.kill()
 
 
 def fill(source, word):

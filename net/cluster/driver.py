@@ -22,7 +22,7 @@ from net.cluster import decisions, nodesconf, restored, running
 from net.cluster.bus import CRON_MS, PORT_OFFSET, Bus, Link, Settings
 from net.cluster.decisions import Save
 from net.cluster.migrations import Migrations
-from net.cluster.nodes import ClusterState
+from net.cluster.nodes import ClusterState, range_words
 from net.cluster.routes import Routes, find_router
 from net.config import Config
 from net.lazy import numpy as np
@@ -161,14 +161,6 @@ def _why(error: Exception) -> str:
     """An error's reason without the address, which asyncio puts in."""
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else str(error)
-
-
-def _ranges(slots: list[int]) -> str:
-    """Ascending slots as clients see ranges: a line for each would cost more than what it tells."""
-    firsts = [slot for at, slot in enumerate(slots) if not at or slots[at - 1] != slot - 1]
-    lasts = [slot for at, slot in enumerate(slots) if at + 1 == len(slots) or slots[at + 1] != slot + 1]
-    return " ".join(str(first) if first == last else f"{first}-{last}"
-                    for first, last in zip(firsts, lasts, strict=True))
 
 
 def _keep_alive(sock: socket.socket, timeout_ms: int) -> None:
@@ -419,7 +411,8 @@ class Driver:
         elif isinstance(action, decisions.DropKeys):
             self.tell_router()        # before the keys go no client may write there any more
             me = self.bus.state.myself
-            log.notice(f"Deleting keys in dirty slots {_ranges(action.slots)} on node {me.label} in shard "
+            shown = " ".join(range_words(np.array(action.slots, np.intp)))     # a line for each would cost more
+            log.notice(f"Deleting keys in dirty slots {shown} on node {me.label} in shard "
                        f"{me.shard_id.decode()}")
             self.migrations.drop(action.slots)
         elif isinstance(action, decisions.PauseWrites):

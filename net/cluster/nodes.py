@@ -42,6 +42,11 @@ def ranges_of(numbers: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
 
 
+def range_words(numbers: np.ndarray) -> list[str]:
+    """Ascending slot numbers as nodes.conf and the log have them: "5", "7-9"."""
+    return [str(first) if first == last else f"{first}-{last}" for first, last in ranges_of(numbers)]
+
+
 class Node(Place):
     """A node as this one knows it. Times are Unix milliseconds; 0: never. Ids are 40 bytes."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from engine.quoting import split_args
 from net.cluster import messages as m
-from net.cluster.nodes import SLOTS, ClusterState, Node, ranges_of, slots_of
+from net.cluster.nodes import SLOTS, ClusterState, Node, range_words, slots_of
 from net.lazy import numpy as np
 
 FIELDS_MIN = 8
@@ -62,7 +62,7 @@ def describe(state: ClusterState, node: Node, address: tuple[str, int] | None = 
              f"{node.replicaof.name if node.replicaof else '-'} {node.ping_sent} {node.pong_received} {node.epoch} "
              f"{'connected' if linked else 'disconnected'}"]
     if node.numslots:
-        parts += [str(first) if first == last else f"{first}-{last}" for first, last in ranges_of(slots_of(node.slots))]
+        parts += range_words(slots_of(node.slots))
     if node.flags & m.F_MYSELF:
         for slot in sorted(state.migrating.keys() | state.importing.keys()):
             if slot in state.migrating:

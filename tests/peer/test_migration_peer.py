@@ -17,13 +17,8 @@ def pair(request, tmp_path, valkey_binary):
     commands = [None, [valkey_binary]]
     if request.param == "valkey":
         commands.reverse()
-    servers = slotcluster.start(tmp_path, commands)
-    try:
+    with slotcluster.running(tmp_path, commands) as servers:
         yield servers
-        slotcluster.stop(servers)
-    finally:
-        for server in servers:
-            server.kill()
 
 
 def fill(source):

@@ -93,13 +93,8 @@ class Writer(threading.Thread):
 def cluster(request, engine, tmp_path, valkey_binary):
     """Two Slotring nodes and a real Valkey; blocks of slots are theirs in turns, the other slots too."""
     options = ["--cluster-manual-failover-timeout", "2000", *getattr(request, "param", ())]
-    servers = slotcluster.start(tmp_path, [None, None, [valkey_binary]], options, engine, split=split())
-    try:
+    with slotcluster.running(tmp_path, [None, None, [valkey_binary]], options, engine, split=split()) as servers:
         yield servers
-        slotcluster.stop(servers)
-    finally:
-        for server in servers:
-            server.kill()
 
 
 def split():

@@ -357,6 +357,9 @@ def start_threads(server: Server) -> None:
     from net.special import cpu_list
     cpus = cpu_list(config.get_value("server-cpulist"))
     threads = config.get_value("io-threads")
+    for name in ("io-engine", "io-threads"):
+        config.on_change(name, only_at_start)
+    title.set_up(config)                       # before the first client could set it
     try:
         server.engine = bridge.start(server.listeners, threads, cpus,
                                      config.get_value("io-engine"))
@@ -364,9 +367,6 @@ def start_threads(server: Server) -> None:
         raise StartError(f"The I/O threads cannot start: {error}") from None
     outside.set_base(bridge.base_bytes())
     listen.watch(config, _replacer(server, bridge))
-    for name in ("io-engine", "io-threads"):
-        config.on_change(name, only_at_start)
-    title.set_up(config)
     log.verbose(f"I/O: {server.engine}, {threads} threads")
 
 

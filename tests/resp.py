@@ -175,25 +175,32 @@ class Raw:
         self.socket.sendall(data)
 
     def replies(self, count: int, timeout_s: float | None = None) -> list:
-        """The next `count` replies; Closed or TimeoutError where they do not come."""
-        deadline = time.monotonic() + (timeout_s or self.timeout_s)
+        """The next `count` replies; Closed, or TimeoutError where nothing comes for that time (or little for five
+        times as long). A long reply that comes late but whole is none: a machine that stood still proves nothing."""
+        allowed_s = timeout_s or self.timeout_s
+        begun = last = time.monotonic()
+        longest_s, pieces = 0.0, 0
         found: list = []
         while len(found) < count:
             value = self.parser.next()
             if value is not NOTHING:
                 found.append(value)
                 continue
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                rest = self.parser.pending[:80]
-                raise TimeoutError(f"{len(found)} of {count} replies, then {rest!r}")
-            self.socket.settimeout(left_s)
+            self.socket.settimeout(allowed_s)
             try:
+                if last - begun > 5 * allowed_s:
+                    raise TimeoutError
                 data = self.socket.recv(RECV_BYTES)
+            except TimeoutError:
+                came = f"{pieces} pieces in {last - begun:.1f} s, at most {longest_s:.1f} s apart, then silence"
+                raise TimeoutError(
+                    f"{len(found)} of {count} replies, then {self.parser.pending[:80]!r}; {came}") from None
             except ConnectionResetError:
                 data = b""
             if not data:
                 raise Closed(f"{len(found)} of {count} replies")
+            now = time.monotonic()
+            longest_s, last, pieces = max(longest_s, now - last), now, pieces + 1
             self.parser.feed(data)
         return found
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 SERVER_OPTIONS = ["--io-threads", "4"]
-THREADS_S = float(os.environ.get("SLOTRING_TEST_THREADS_S", "2"))
+THREADS_S = float(os.environ.get("SLOTRING_TEST_THREADS_S", "1"))
 
 STABLE = 20_000
 LOOSE = 80_000

@@ -19,7 +19,7 @@ from resp import Error, Raw
 SERVER_OPTIONS = ["--io-threads", "2"]
 THREADS = 8
 BATCH = 40
-SHORT_S = float(os.environ.get("SLOTRING_TEST_THREADS_S", "5"))
+SHORT_S = float(os.environ.get("SLOTRING_TEST_THREADS_S", "2.5"))
 LONG_S = 120.0
 COUNTERS = [f"count:{i}" for i in range(4)]
 TOKENS = 12
@@ -224,7 +224,7 @@ def test_watchers_and_writers_of_one_key(client, server):
     threads += [threading.Thread(target=body, args=(read,)) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(min(3, SHORT_S))
+    time.sleep(min(1.5, SHORT_S))
     stop.set()
     for thread in threads:
         thread.join()
@@ -234,7 +234,7 @@ def test_watchers_and_writers_of_one_key(client, server):
 
 def test_flushall_and_counting_threads(client, server):
     """Everybody stops the world at once: FLUSHALL from every thread among single-key commands."""
-    stop_at = time.monotonic() + min(2, SHORT_S)
+    stop_at = time.monotonic() + min(1, SHORT_S)
     failures: list[BaseException] = []
     seen: list[Counter] = []
 

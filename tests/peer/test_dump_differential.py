@@ -15,7 +15,7 @@ pytestmark = pytest.mark.peer
 SERVER_OPTIONS = ["--enable-debug-command", "yes"]
 VALKEY_OPTIONS = ["--enable-debug-command", "yes"]
 COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "600"))
-MUTATIONS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1500"))
+MUTATIONS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "700"))
 SLOW_S = 0.1
 RDB_VERSION = (80).to_bytes(2, "little")
 

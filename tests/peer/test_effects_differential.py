@@ -20,7 +20,7 @@ SERVER_OPTIONS = VALKEY_OPTIONS = ["--appendonly", "yes", "--appendfsync", "alwa
 
 TOLERANCE_MS = 20_000
 CLOCK_MS = 3_600_000                   # a time or id so near to now comes from the clock
-COMMANDS = int(os.environ.get("SLOTRING_TEST_COMMANDS", "1500"))
+COMMANDS = int(os.environ.get("SLOTRING_TEST_COMMANDS", "800"))
 LOG_WAIT_S = 10.0
 MARK = b"#mark"
 MARKS = itertools.count(1)

@@ -8,7 +8,7 @@ from resp import Raw, encode
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "3000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1500"))
 BATCH = 50
 KEYS = [b"k%d" % number for number in range(7)] + [b"{t}1", b"{t}2", b"", b"K" * 40, b"b\x00\r\n"]
 NUMBERS = [b"0", b"1", b"-1", b"7", b"100", b"9223372036854775807", b"x", b"1.5"]

@@ -9,7 +9,7 @@ from resp import Error, Raw
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "3000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1500"))
 SLACK_MS = 3000  # how far times that both servers count from their own clocks may lie apart
 DBS = 4
 KEYS = [b"k%d" % number for number in range(8)] + [

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.peer
 
 SERVER_OPTIONS = ["--enable-debug-command", "yes"]
 VALKEY_OPTIONS = ["--enable-debug-command", "yes"]
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "3000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1500"))
 BATCH = 50
 SLACK_MS = 20000  # how far times that both servers count from their own clocks may lie apart
 TIMES_FROM = 10**12  # greater numbers are times

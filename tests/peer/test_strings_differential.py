@@ -8,7 +8,7 @@ from resp import NOTHING, Parser, Raw, encode
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "4000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "2000"))
 BATCH = 40
 END = b"$9\r\nend-of-it\r\n"
 KEYS = [b"k%d" % number for number in range(6)] + [b"{a}1", b"{a}2", b"", b"K" * 300]

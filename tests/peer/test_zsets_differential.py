@@ -11,7 +11,7 @@ from test_strings_differential import compare, exchange, split
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "3000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1500"))
 BATCH = 40
 SMALL = ["--rdbcompression", "no", "--zset-max-listpack-entries", "8", "--zset-max-listpack-value", "24"]
 SERVER_OPTIONS = VALKEY_OPTIONS = SMALL

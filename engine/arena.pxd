@@ -44,10 +44,10 @@ cdef struct Segment:
     Segment* next
     Segment* prev
     u32 free_pages
-    u32 dirty              # pages were freed since the last purge
+    u32 state              # what arena.pyx notes: pages were freed since the last purge, small pages
     u64 huge_size          # bytes of the mapping (CLS_HUGE)
     u64 used_map[8]        # one bit a page: 1 = taken
-    char pad[24]
+    char pad[32]           # the spans begin at a cache line
     Span spans[512]
 
 cdef struct Arena:

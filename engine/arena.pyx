@@ -9,7 +9,7 @@ cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void*, size_t, int, int, int, long)
     int munmap(void*, size_t)
     int madvise(void*, size_t, int)
-    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MADV_HUGEPAGE, MADV_DONTNEED
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTNEED
     void* MAP_FAILED
 cdef extern from "<stdio.h>" nogil:
     int dprintf(int, const char*, ...)
@@ -18,12 +18,20 @@ cdef enum:
     SEGMENT_BYTES = 4194304
     PAGE_BYTES = 8192
     HEADER_PAGES = 5           # sizeof(Segment) rounded up to pages
+    FIRST_SEGMENTS = 4         # a store that needs no more is kept in small pages: huge ones would round its memory up
+    FILLED = 3                 # quarters of a segment that are taken before it gets huge pages (again)
+    MADV_COLLAPSE = 25         # Linux 6.1; older C libraries do not name it
+    DIRTY = 1                  # Segment.state: pages were freed since the last purge
+    SMALL = 2                  # it has small pages, as it is mostly free or one of the first
 
 cdef u32 class_pages[CLASSES]
 cdef u32 heap_lock = 0
 cdef Segment* segments = NULL  # those with free pages first
 cdef u64 mapped_bytes = 0
 cdef u32 idle_segments = 0
+cdef Segment* first_segments[FIRST_SEGMENTS]
+cdef u32 first_count = 0
+cdef u32 first_settled = 0     # of the first, those that needed no more small pages
 memory_used_atomic = 0
 
 
@@ -95,14 +103,20 @@ cdef void segment_push(Segment* seg) noexcept nogil:
 
 
 cdef Segment* segment_new() noexcept nogil:
-    global mapped_bytes, idle_segments
+    global mapped_bytes, idle_segments, first_count
     cdef Segment* seg = <Segment*>map_aligned(SEGMENT_BYTES)
-    madvise(seg, SEGMENT_BYTES, MADV_HUGEPAGE)
+    if first_count < FIRST_SEGMENTS:
+        first_segments[first_count] = seg
+        first_count += 1
+        madvise(seg, SEGMENT_BYTES, MADV_NOHUGEPAGE)
+        seg.state = SMALL
+    else:
+        madvise(seg, SEGMENT_BYTES, MADV_HUGEPAGE)
+        seg.state = 0
     memset(seg.used_map, 0, sizeof(seg.used_map))
     seg.used_map[0] = (<u64>1 << HEADER_PAGES) - 1
     seg.free_pages = PAGES_PER_SEGMENT - HEADER_PAGES
     seg.huge_size = 0
-    seg.dirty = 0
     asan_poison(<char*>seg + HEADER_PAGES * PAGE_BYTES, SEGMENT_BYTES - HEADER_PAGES * PAGE_BYTES)
     segment_push(seg)
     mapped_bytes += SEGMENT_BYTES
@@ -159,6 +173,10 @@ cdef Span* take_pages(u32 pages) noexcept nogil:
         seg.used_map[(at + i) >> 6] |= <u64>1 << ((at + i) & 63)
         seg.spans[at + i].head = <u16>at
     seg.free_pages -= pages
+    if (seg.state & SMALL and seg.free_pages * 4 < PAGES_PER_SEGMENT * (4 - FILLED)
+            and mapped_bytes > FIRST_SEGMENTS * SEGMENT_BYTES):
+        seg.state &= ~<u32>SMALL
+        madvise(seg, SEGMENT_BYTES, MADV_HUGEPAGE)
     if seg.free_pages == 0:
         segment_unlink(seg)
     unlock(&heap_lock)
@@ -189,7 +207,7 @@ cdef void give_pages(Span* s) noexcept nogil:
     if seg.free_pages == PAGES_PER_SEGMENT - HEADER_PAGES:
         # never unmapped: workers prefetch through pointers that they read without a lock
         idle_segments += 1
-    seg.dirty = 1
+    seg.state |= DIRTY
     unlock(&heap_lock)
 
 
@@ -327,11 +345,29 @@ cdef u64 arena_free_bytes() noexcept nogil:
     lock(&heap_lock)
     seg = segments
     while seg != NULL:
-        if seg.dirty:
+        if seg.state & DIRTY:
             total += <u64>seg.free_pages << PAGE_BITS
         seg = seg.next
     unlock(&heap_lock)
     return total
+
+
+cdef void arena_settle() noexcept nogil:
+    """Once a second: one of the first segments gets huge pages, now that there are more; half a millisecond each."""
+    global first_settled
+    cdef Segment* seg = NULL
+    lock(&heap_lock)
+    if first_settled < first_count and mapped_bytes > FIRST_SEGMENTS * SEGMENT_BYTES:
+        seg = first_segments[first_settled]
+        first_settled += 1
+        if seg.free_pages * 2 > PAGES_PER_SEGMENT:
+            seg = NULL         # mostly free: it gets them when it fills up
+        else:
+            seg.state &= ~<u32>SMALL
+            madvise(seg, SEGMENT_BYTES, MADV_HUGEPAGE)
+    unlock(&heap_lock)
+    if seg != NULL:            # without the lock: others may need pages meanwhile
+        madvise(seg, SEGMENT_BYTES, MADV_COLLAPSE)
 
 
 cdef u64 arena_purge() noexcept nogil:
@@ -342,8 +378,12 @@ cdef u64 arena_purge() noexcept nogil:
     lock(&heap_lock)
     seg = segments
     while seg != NULL:
-        i = HEADER_PAGES if seg.dirty else PAGES_PER_SEGMENT
-        seg.dirty = 0
+        i = HEADER_PAGES if seg.state & DIRTY else PAGES_PER_SEGMENT
+        seg.state &= ~<u32>DIRTY
+        if not seg.state & SMALL and seg.free_pages * 2 > PAGES_PER_SEGMENT:
+            # else the kernel would make its huge pages whole again, free ones and all
+            seg.state |= SMALL
+            madvise(seg, SEGMENT_BYTES, MADV_NOHUGEPAGE)
         while i < PAGES_PER_SEGMENT:
             if seg.used_map[i >> 6] >> (i & 63) & 1:
                 i += 1
@@ -375,6 +415,12 @@ def purge() -> int:
     with nogil:
         n = arena_purge()
     return n
+
+
+def settle() -> None:
+    """What is due once a second: huge pages for segments that began without."""
+    with nogil:
+        arena_settle()
 
 
 make_classes()

@@ -3,7 +3,7 @@
 import gc
 import time
 
-from engine import conf, keyspace, store
+from engine import arena, conf, keyspace, store
 
 # Callables that other modules append: called once, after the commands are there and before clients are.
 ON_START: list = []
@@ -74,6 +74,7 @@ class Ticker:
     def _trim(self) -> None:
         used = store.used_exact()
         self.lately_bytes = max(used, self.lately_bytes // 2)
+        arena.settle()
         store.trim(min(self.lately_bytes - used, TRIM_KEEP_BYTES) + used // 8)
 
     def _run(self, job: object, *args: object) -> None:

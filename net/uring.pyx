@@ -78,6 +78,7 @@ cdef enum:
     CQ_ENTRIES = 4096
     BUFFERS = 128             # x BUFFER_BYTES: net.conn.RECEIVE_BYTES
     BUFFER_BYTES = 8192
+    FIRST_BUFFERS = 16        # the kernel takes them in turn, so each costs its memory: more when they have not sufficed
     CQE_BATCH = 256
     OP_RECV = 1                # in the low bits of user_data, above them the Conn
     OP_SEND = 2
@@ -97,6 +98,7 @@ cdef struct Uring:
     io_uring_buf_ring* buffers
     char* memory
     int mask
+    u32 provided               # buffers the kernel has been given, the first ones
     kernel_timespec tick
     kernel_timespec[TIMERS] timers # of one turn: they are read when the turn is submitted
     u32 timers_used
@@ -190,7 +192,7 @@ cdef int uring_setup(Worker* w) noexcept nogil:
     """On the worker's own thread (single issuer): 0, or a negative errno if io_uring cannot be had."""
     cdef Uring* u = <Uring*>calloc(1, sizeof(Uring))
     cdef io_uring_params p
-    cdef int r, i
+    cdef int r
     memset(&p, 0, sizeof(p))
     p.flags = (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE
                | IORING_SETUP_SUBMIT_ALL)
@@ -207,9 +209,7 @@ cdef int uring_setup(Worker* w) noexcept nogil:
     u.memory = <char*>mmap(NULL, BUFFERS * BUFFER_BYTES, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     u.mask = io_uring_buf_ring_mask(BUFFERS)
-    for i in range(BUFFERS):
-        io_uring_buf_ring_add(u.buffers, u.memory + i * BUFFER_BYTES, BUFFER_BYTES, <u16>i, u.mask, i)
-    io_uring_buf_ring_advance(u.buffers, BUFFERS)
+    provide(u, FIRST_BUFFERS)
     w.engine = u
     w.recv_arm = recv_arm
     w.send_start = send_start
@@ -218,6 +218,18 @@ cdef int uring_setup(Worker* w) noexcept nogil:
     w.sync_start = sync_start
     w.gather_max_us = GATHER_US
     return 0
+
+
+cdef void provide(Uring* u, u32 count) noexcept nogil:
+    """Give the kernel so many more buffers, of those that there are."""
+    cdef u32 i, left = BUFFERS - u.provided
+    if count > left:
+        count = left
+    for i in range(count):
+        io_uring_buf_ring_add(u.buffers, u.memory + (u.provided + i) * BUFFER_BYTES, BUFFER_BYTES,
+                              <u16>(u.provided + i), u.mask, <int>i)
+    io_uring_buf_ring_advance(u.buffers, <int>count)
+    u.provided += count
 
 
 cdef void on_recv(Worker* w, Uring* u, Conn* c, io_uring_cqe* e) noexcept nogil:
@@ -237,6 +249,8 @@ cdef void on_recv(Worker* w, Uring* u, Conn* c, io_uring_cqe* e) noexcept nogil:
     elif e.res == 0 or (e.res < 0 and e.res != -ENOBUFS and e.res != -EAGAIN and e.res != -EINTR):
         conn_eof(w, c)
     elif not c.flags & C_RECV:
+        if e.res == -ENOBUFS:
+            provide(u, 1)
         recv_arm(w, c)         # it ended: no buffers were left, or the kernel's own choice
 
 

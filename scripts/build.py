@@ -377,6 +377,15 @@ def _compile_c(module, variant):
     return True
 
 
+def _still_has_its_key(module, variant):
+    """False, said, where a source changed after the key was made: the result would be kept under a wrong name."""
+    key = module.key
+    _give_key(module, environment(variant), {})
+    if module.key != key:
+        print(f"{module.name} or what it reads changed while it was compiled: build again")
+    return module.key == key
+
+
 def _build_one(module, variant, annotate, log_path):
     """The life of a child process: builds one module with all output in a log, then leaves."""
     import time
@@ -395,7 +404,7 @@ def _build_one(module, variant, annotate, log_path):
             ok = _compile_c(module, variant)
             with open(f"{log_path}.time", "w") as file:
                 file.write(f"cython {middle - started:.1f}, gcc {time.monotonic() - middle:.1f}")
-        if ok:
+        if ok and (ok := _still_has_its_key(module, variant)):
             _to_cache(module)
     except BaseException:
         import traceback

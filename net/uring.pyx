@@ -78,7 +78,7 @@ cdef enum:
     CQ_ENTRIES = 4096
     BUFFERS = 128             # x BUFFER_BYTES: net.conn.RECEIVE_BYTES
     BUFFER_BYTES = 8192
-    FIRST_BUFFERS = 16        # the kernel takes them in turn, so each costs its memory: more when they have not sufficed
+    FIRST_BUFFERS = 16        # the kernel takes them in turn, so each costs its memory: more when these run out
     CQE_BATCH = 256
     OP_RECV = 1                # in the low bits of user_data, above them the Conn
     OP_SEND = 2

@@ -449,7 +449,11 @@ cdef bint field_fit(Field* f, i64 value, i64 by, i64* out) noexcept nogil:
         if f.fit == FIT_FAIL:
             return False
         if f.fit == FIT_SAT:
-            sum_ = high if sum_ > high else low
+            # so far below that max - value overflows in Valkey, it counts as too high
+            if f.is_signed and f.bits < 64 and by == 0 and high - sum_ > <i128>0x7FFFFFFFFFFFFFFF:
+                sum_ = high
+            else:
+                sum_ = high if sum_ > high else low
     out[0] = trim(f, <u64>sum_)
     return True
 

@@ -697,7 +697,12 @@ cdef void list_replace(List* l, Spot* s, const char* p, size_t n) noexcept nogil
             merge(l, following.prev if following != NULL else l.ql.tail, following)
             ends_settle(l)
             return
-    insert_alone(l, node, p, n)
+    if s.p == NULL and following != NULL and not is_large(n) and node_takes(following, n):
+        node_open(l.a, following)      # no longer large: the neighbour has it, as after an insertion
+        lp_push_front(l.a, following, p, n)
+        node_close(l, following)
+    else:
+        insert_alone(l, node, p, n)
     node_drop(l, node)
     ends_settle(l)
 

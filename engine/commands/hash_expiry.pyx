@@ -233,7 +233,8 @@ cdef u32 set_fields(Ctx* c, i64 first, i64 when_ms, bint keep_ttl) noexcept nogi
     cdef Arg* a
     cdef bint tell = keep_ttl and effects_wanted()     # elsewhere what expired here may still be there
     if c.key.entry == NULL:
-        hash_make(c, &c.key, (c.argc - first) // 2, when_ms >= 0)
+        # unlike HSET, it does not guess from how many there are that they differ
+        hash_make(c, &c.key, (c.argc - first) // 2 if when_ms >= 0 else 1, when_ms >= 0)
     for i in range(first, c.argc, 2):
         a = &c.argv[i]
         if hash_set(c, &c.key, a.ptr, a.len, a[1].ptr, a[1].len, when_ms, keep_ttl) != FIELD_WAS_EXPIRED:

@@ -284,7 +284,8 @@ cdef void cmd_zrangestore(Ctx* c) noexcept nogil:
         n = r.n
     z_new(&made, &c.key.part.arena, n if r.by == BY_RANK else 0, 0)
     if n:
-        z_walk(&z, &w, r.first, False)
+        # in the order of the reply: what a listpack makes of -0 hangs on when it becomes a tree
+        z_walk(&z, &w, r.first + n - 1 if r.back else r.first, r.back)
         while n and z_next(&w, &item):
             z_put(&made, item.score, item.s, item.n)
             n -= 1

@@ -288,3 +288,17 @@ def test_random_commands_get_the_same_replies(server, valkey, seed):
             assert mine == real, (history[-BATCH:], [e[-2:] for e in mine], [e[-2:] for e in real])
             if number % 10 == 9:
                 same_state(ours, theirs)
+
+
+@pytest.mark.parametrize("command", [(b"HSET", b"h"), (b"HSETEX", b"h", b"FIELDS", b"5"),
+                                     (b"HSETEX", b"h", b"EX", b"1000", b"FIELDS", b"5")])
+def test_a_field_that_comes_twice_counts_where_it_does_in_valkey(server, valkey, command):
+    said = []
+    for each in (server, valkey):
+        with each.raw() as raw:
+            raw.call("FLUSHALL")
+            raw.call("CONFIG", "SET", "hash-max-listpack-entries", 4)
+            raw.call(*command, "a", 1, "b", 2, "c", 3, "c", 4, "d", 5)
+            said.append((raw.call("HLEN", "h"), raw.call("OBJECT", "ENCODING", "h")))
+            raw.call("CONFIG", "SET", "hash-max-listpack-entries", 512)
+    assert said[0] == said[1]

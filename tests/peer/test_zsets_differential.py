@@ -263,3 +263,19 @@ def test_dumps_are_the_same(server, valkey):
             dump = dumps[0].split(b"\r\n", 1)[1][:-2]
             compare(ours, theirs, [[b"DEL", b"r"], [b"RESTORE", b"r", b"0", dump], [b"OBJECT", b"ENCODING", b"r"],
                                    [b"ZRANGE", b"r", b"0", b"-1", b"WITHSCORES"]], [])
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("scores", [(-1, 0, 1), (1, 0, -1)])
+def test_what_becomes_of_minus_zero_in_a_stored_range(server, valkey, back, scores):
+    """A listpack has no -0, a skip list has: it hangs on when a long member makes one of the other."""
+    bounds = (("+inf", "-inf") if back else ("-inf", "+inf"))
+    said = []
+    for each in (server, valkey):
+        with each.raw() as raw:
+            raw.call("FLUSHALL")
+            raw.call("ZADD", "z", scores[0], "m" * 300, "-0", "zero", scores[2], "short")
+            raw.call("ZRANGESTORE", "out", "z", *bounds, "BYSCORE", *(("REV",) if back else ()))
+            raw.call("ZRANGESTORE", "out2", "z", 0, -1, *(("REV",) if back else ()))
+            said.append([raw.call("ZRANGE", key, 0, -1, "WITHSCORES") for key in ("out", "out2")])
+    assert said[0] == said[1]

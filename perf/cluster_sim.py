@@ -15,6 +15,8 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -143,44 +145,71 @@ class Meter:
                 "cpu_ms_per_node_s": round((cpu_s() - self.cpu) * 1000 / seconds / len(self.nodes), 4)}
 
 
-def spread(network: Network, act: object, knows: object, machines: list[Machine], check_ms: float = 50.0) -> dict:
-    """After act(), until knows(machine) holds for all: when half, 99 % and all of them knew, in ms."""
-    start, meter = network.now, Meter(network, machines)
-    act()
-    missing = list(machines)
-    times: list[float] = []
+class Event:
+    """Something that happens, and who has come to know it: act() makes it happen, knows(machine) tells."""
 
-    def check() -> bool:
-        left = [machine for machine in missing if not knows(machine)]
-        times.extend([network.now - start] * (len(missing) - len(left)))
-        missing[:] = left
+    def __init__(self, act: Callable[[], None], knows: Callable[[Machine], bool], machines: list[Machine]):
+        self.act, self.knows = act, knows
+        self.missing = list(machines)
+        self.times: list[float] = []
+
+    def is_over(self, since_ms: float) -> bool:
+        """Notes who has come to know it in the time since it happened."""
+        left = [machine for machine in self.missing if not self.knows(machine)]
+        self.times += [since_ms] * (len(self.missing) - len(left))
+        self.missing = left
         return not left
 
-    done = network.run(LIMIT_MS, check, check_ms)
-    known = np.array(times) if times else np.array([np.nan])
-    return {"done": done, "p50_ms": round(float(np.quantile(known, 0.5)), 2),
-            "p99_ms": round(float(np.quantile(known, 0.99)), 2),
-            "all_ms": round(float(known.max()), 2) if done else None, **meter.result()}
+    def result(self) -> dict:
+        """When half, 99 % and all of them knew, in ms."""
+        known = np.array(self.times or [np.nan])
+        return {"done": not self.missing, "p50_ms": round(float(np.quantile(known, 0.5)), 2),
+                "p99_ms": round(float(np.quantile(known, 0.99)), 2),
+                "all_ms": None if self.missing else round(float(known.max()), 2)}
+
+
+def spread(network: Network, events: list[Event], machines: list[Machine], check_ms: float = 50.0) -> list[dict]:
+    """Makes events happen at once, and runs until all know of each; how long that took, and what the time cost."""
+    start, meter = network.now, Meter(network, machines)
+    for event in events:
+        event.act()
+
+    def all_over() -> bool:
+        over = [event.is_over(network.now - start) for event in events]
+        return all(over)
+
+    network.run(LIMIT_MS, all_over, check_ms)
+    cost = meter.result()
+    return [event.result() | cost for event in events]
 
 
 def _known(machine: Machine, other: Machine) -> Node | None:
     return machine.bus.state.nodes.get(other.bus.state.myself.id)
 
 
-def meet_one(network: Network, machines: list[Machine], **settings: object) -> dict:
-    """A new node meets one of the cluster: until all know it, and it knows all, with links both ways."""
+def meeting(network: Network, machines: list[Machine], leaving: Machine | None = None, **settings: object) -> Event:
+    """A new node meets one of the cluster: until all know it, and it knows all, with links both ways. leaving: one that
+    dies meanwhile."""
     fresh = network.add(**settings)
+    there = [machine for machine in machines if machine is not leaving]
+
+    def is_met(node: Node | None) -> bool:
+        return node is not None and not node.in_handshake
 
     def knows(machine: Machine) -> bool:
         if machine is fresh:
-            return len(fresh.bus.state.nodes) == len(machines) + 1 and not any(
-                node.in_handshake for node in fresh.bus.state.others())
+            return all(is_met(_known(fresh, other)) for other in there)
         node = _known(machine, fresh)
-        return node is not None and not node.in_handshake and node.link is not None and node.inbound is not None
+        return is_met(node) and node.link is not None and node.inbound is not None
 
-    result = spread(network, lambda: machines[0].meet(fresh), knows, [*machines, fresh])
+    event = Event(lambda: there[0].meet(fresh), knows, [*there, fresh])
     machines.append(fresh)
-    return result
+    return event
+
+
+def meet_one(network: Network, machines: list[Machine], **settings: object) -> dict:
+    """A node met, and nothing else."""
+    return spread(network, [meeting(network, machines, **settings)], machines)[0]
 
 
 def move_slot(network: Network, machines: list[Machine]) -> dict:
@@ -195,12 +224,13 @@ def move_slot(network: Network, machines: list[Machine]) -> dict:
         target.settle()
 
     new_id = target.bus.state.myself.id
-    return spread(network, take_it, lambda machine: (
-        machine.bus.state.owner(slot).id == new_id and machine.busy_until <= network.now), machines, 0.25)
+    known = Event(take_it, lambda machine: (
+        machine.bus.state.owner(slot).id == new_id and machine.busy_until <= network.now), machines)
+    return spread(network, [known], machines, 0.25)[0]
 
 
-def kill(network: Network, machines: list[Machine], count: int) -> dict:
-    """So many die at once: until all the others have them as failed."""
+def death(machines: list[Machine], count: int) -> Event:
+    """So many, the last ones, die at once: until all the others have them as failed."""
     dead = machines[-count:]
     del machines[-count:]
 
@@ -209,36 +239,32 @@ def kill(network: Network, machines: list[Machine], count: int) -> dict:
             machine.alive = False
 
     ids = [machine.bus.state.myself.id for machine in dead]
-    result = spread(network, die, lambda machine: all(machine.bus.state.nodes[each].is_failed for each in ids),
-                    machines)
-    return {"dead": count, **result}
+    return Event(die, lambda machine: all(machine.bus.state.nodes[each].is_failed for each in ids), machines)
 
 
-def quiet_parts(network: Network, machines: list[Machine], say: object) -> dict:
-    """What goes on all the time, and one event after the other: a node met, a slot moved, a node dead."""
+def kill(network: Network, machines: list[Machine], count: int) -> dict:
+    """Nodes that die, and nothing else."""
+    return {"dead": count, **spread(network, [death(machines, count)], machines)[0]}
+
+
+def quiet_parts(network: Network, machines: list[Machine], say: Callable[[str], None]) -> dict:
+    """What goes on all the time, a slot that moves, and then one node that comes while another dies."""
     meter = Meter(network, machines)
     network.run(STEADY_MS)
     result: dict = {"steady": meter.result()}
     say(f"steady: {result['steady']}")
-    for name, work in (("meet", meet_one), ("slot", move_slot)):
-        result[name] = work(network, machines)
-        say(f"{name}: {result[name]}")
-    return result | deaths(network, machines, DEATHS[:1], say)
+    result["slot"] = move_slot(network, machines)
+    say(f"slot: {result['slot']}")
+    leaving = machines[-1]
+    gone = death(machines, 1)
+    result["meet"], died = spread(network, [meeting(network, machines, leaving), gone], machines)
+    result["deaths"] = [{"dead": 1, **died}]
+    say(f"meet: {result['meet']}")
+    say(f"deaths: {result['deaths'][0]}")
+    return result
 
 
-def deaths(network: Network, machines: list[Machine], counts: tuple[int, ...], say: object) -> dict:
-    """Nodes that die, so many at once."""
-    found = []
-    for number, dead in enumerate(counts):
-        if dead * 3 < len(machines):
-            if number:
-                network.run(1000)
-            found.append(kill(network, machines, dead))
-            say(f"deaths: {found[-1]}")
-    return {"deaths": found}
-
-
-def in_child(work: object) -> object:
+def in_child(work: Callable[[], dict]) -> Callable[[], dict]:
     """Runs work() in a copy of this process, beside it; call what comes back for its result."""
     readable, writable = os.pipe()
     child = os.fork()
@@ -258,7 +284,7 @@ def in_child(work: object) -> object:
 
 
 def simulate(count: int, seed: int, say: object) -> dict:
-    """All measurements of one size. Many deaths happen in a copy of the cluster, in a process of its own."""
+    """All measurements of one size. Many deaths happen in copies of the cluster, in processes of their own."""
     begun, cpu = time.monotonic(), cpu_s()
     network = Network(seed, sync_ms=SYNC_MS)
     machines = formed(network, count)
@@ -267,19 +293,21 @@ def simulate(count: int, seed: int, say: object) -> dict:
     gc.freeze()
     say(f"{WARM_MS / 1000:g} s warmed up, {time.monotonic() - begun:.1f} s")
 
-    def many_deaths() -> dict:
+    def deaths(dead: int) -> dict:
         start = cpu_s()
-        result = deaths(network, machines, DEATHS[1:], say)
-        return result | {"cpu_s": cpu_s() - start, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+        died = kill(network, machines, dead)
+        say(f"deaths: {died}")
+        return {"died": died, "cpu_s": cpu_s() - start, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
-    other = in_child(many_deaths)
+    others = [in_child(partial(deaths, dead)) for dead in DEATHS[1:] if dead * 3 < count]
     result: dict = {"nodes": count, "seed": seed, "latency_ms": network.latency_ms, "node_timeout_ms": 15000,
                     **quiet_parts(network, machines, say)}
-    many = other()
-    result["deaths"] += many["deaths"]
-    result["peak_rss_mb"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + many["rss"]) // 1024
+    many = [other() for other in others]
+    result["deaths"] += [each["died"] for each in many]
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + sum(each["rss"] for each in many)
+    result["peak_rss_mb"] = rss // 1024
     result["wall_s"] = round(time.monotonic() - begun, 1)
-    result["cpu_s"] = round(cpu_s() - cpu + many["cpu_s"], 1)
+    result["cpu_s"] = round(cpu_s() - cpu + sum(each["cpu_s"] for each in many), 1)
     return result
 
 

@@ -1,10 +1,12 @@
 """Entry of scripts/server: builds what has changed, then becomes the server."""
 
+import gc
 import os
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[0] = ROOT
+gc.disable()  # it would walk a heap that only grows; net.main collects once, before it serves
 sys.dont_write_bytecode = False  # a start that compiles every module anew is a slow one
 
 

@@ -1,5 +1,5 @@
 """Fixtures of the tests: `server`, `client`, `valkey`. What the environment may say: servers.py, and
-SLOTRING_TEST_EXAMPLES, how many examples each property is tried with (100).
+SLOTRING_TEST_EXAMPLES, how many examples each property is tried with (60).
 
 A test module may say what its server is started with:
     SERVER_OPTIONS = ["--io-threads", "2"]
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from servers import Server, is_slotring  # noqa: E402
 
 hypothesis.settings.register_profile(
-    "slotring", deadline=None, max_examples=int(os.environ.get("SLOTRING_TEST_EXAMPLES", "100")))
+    "slotring", deadline=None, max_examples=int(os.environ.get("SLOTRING_TEST_EXAMPLES", "60")))
 hypothesis.settings.load_profile("slotring")
 
 

@@ -13,7 +13,7 @@ from aofcrash import Load, check
 from servers import ServerDied
 
 pytestmark = pytest.mark.usefixtures("slotring_only")
-KILLS = int(os.environ.get("SLOTRING_AOF_KILLS", "4"))
+KILLS = int(os.environ.get("SLOTRING_AOF_KILLS", "3"))
 OPTIONS = ("--appendonly", "yes", "--io-threads", "2", "--enable-debug-command", "yes")
 FOLDER = "appendonlydir"
 

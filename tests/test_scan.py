@@ -61,7 +61,7 @@ def test_unchanging_data_comes_once(raw, name):
         assert calls <= (STABLE + LOOSE) / min(count, 10**7) * 1.2 + 5
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", [MANY_SLOTS, ONE_SLOT], ids=["many_slots", "one_slot"])
 def test_keys_that_stay_are_all_returned(raw, name, seed):
     rng = random.Random(seed)

@@ -885,6 +885,6 @@ def random_steps(seed: int) -> list:
     return steps_of("\n".join(chosen))
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("SLOTRING_TEST_SEEDS", "2"))))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SLOTRING_TEST_SEEDS", "1"))))
 def test_random(pair, seed):
     compare(pair, random_steps(seed))

@@ -1,6 +1,6 @@
 """Random commands of the hash family to Slotring and a real Valkey: the same replies, events, encodings and digests.
 
-SLOTRING_DIFFERENTIAL says how many commands a seed has (2000). Fields of a table come in any order: replies that list
+SLOTRING_DIFFERENTIAL says how many commands a seed has (1200). Fields of a table come in any order: replies that list
 them are compared sorted. Expiries are long past or far away, so that nothing happens between two commands.
 """
 
@@ -13,7 +13,7 @@ from resp import Error, Raw, encode
 pytestmark = pytest.mark.peer
 SERVER_OPTIONS = VALKEY_OPTIONS = ["--enable-debug-command", "yes", "--notify-keyspace-events", "KEAn"]
 
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "2000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1200"))
 BATCH = 40
 KEYS = [b"h%d" % number for number in range(6)] + [b"{a}1", b"{a}2", b"", b"K" * 300, b"fields"]
 STRING_KEY = b"a-string"

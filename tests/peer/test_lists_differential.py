@@ -14,7 +14,7 @@ pytestmark = pytest.mark.peer
 SERVER_OPTIONS = ["--enable-debug-command", "yes"]
 VALKEY_OPTIONS = ["--enable-debug-command", "yes"]
 
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1500"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "800"))
 BATCH = 40
 KEYS = [b"l%d" % number for number in range(5)] + [b"{a}1", b"{a}2", b"", b"K" * 300]
 STRING_KEY = b"a-string"

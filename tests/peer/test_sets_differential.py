@@ -1,6 +1,6 @@
 """Random commands of the set family to Slotring and a real Valkey: the same replies, encodings and members.
 
-SLOTRING_DIFFERENTIAL says how many commands a seed has (2000). Members come in any order and random ones are random:
+SLOTRING_DIFFERENTIAL says how many commands a seed has (1200). Members come in any order and random ones are random:
 replies that are lists are compared sorted, and after a random draw both servers get the same sets again.
 """
 
@@ -14,7 +14,7 @@ from engine import rdbio_probe
 
 pytestmark = pytest.mark.peer
 
-COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "2000"))
+COMMANDS = int(os.environ.get("SLOTRING_DIFFERENTIAL", "1200"))
 BATCH = 40
 KEYS = [b"s%d" % number for number in range(8)] + [b"{a}1", b"{a}2", b"", b"K" * 300]
 STRING_KEY = b"a-string"

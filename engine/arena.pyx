@@ -379,11 +379,11 @@ cdef u64 arena_purge() noexcept nogil:
     seg = segments
     while seg != NULL:
         i = HEADER_PAGES if seg.state & DIRTY else PAGES_PER_SEGMENT
-        seg.state &= ~<u32>DIRTY
-        if not seg.state & SMALL and seg.free_pages * 2 > PAGES_PER_SEGMENT:
+        if seg.state == DIRTY and seg.free_pages * 2 > PAGES_PER_SEGMENT:
             # else the kernel would make its huge pages whole again, free ones and all
-            seg.state |= SMALL
+            seg.state = SMALL
             madvise(seg, SEGMENT_BYTES, MADV_NOHUGEPAGE)
+        seg.state &= ~<u32>DIRTY
         while i < PAGES_PER_SEGMENT:
             if seg.used_map[i >> 6] >> (i & 63) & 1:
                 i += 1

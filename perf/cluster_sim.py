@@ -187,11 +187,10 @@ def _known(machine: Machine, other: Machine) -> Node | None:
     return machine.bus.state.nodes.get(other.bus.state.myself.id)
 
 
-def meeting(network: Network, machines: list[Machine], leaving: Machine | None = None, **settings: object) -> Event:
-    """A new node meets one of the cluster: until all know it, and it knows all, with links both ways. leaving: one that
-    dies meanwhile."""
+def meeting(network: Network, machines: list[Machine], **settings: object) -> Event:
+    """A new node meets one of the cluster: until all know it, and it knows all, with links both ways."""
     fresh = network.add(**settings)
-    there = [machine for machine in machines if machine is not leaving]
+    there = list(machines)
 
     def is_met(node: Node | None) -> bool:
         return node is not None and not node.in_handshake
@@ -255,9 +254,8 @@ def quiet_parts(network: Network, machines: list[Machine], say: Callable[[str], 
     say(f"steady: {result['steady']}")
     result["slot"] = move_slot(network, machines)
     say(f"slot: {result['slot']}")
-    leaving = machines[-1]
-    gone = death(machines, 1)
-    result["meet"], died = spread(network, [meeting(network, machines, leaving), gone], machines)
+    gone = death(machines, 1)          # first: who has gone need not be met
+    result["meet"], died = spread(network, [meeting(network, machines), gone], machines)
     result["deaths"] = [{"dead": 1, **died}]
     say(f"meet: {result['meet']}")
     say(f"deaths: {result['deaths'][0]}")
@@ -283,7 +281,7 @@ def in_child(work: Callable[[], dict]) -> Callable[[], dict]:
     return result
 
 
-def simulate(count: int, seed: int, say: object) -> dict:
+def simulate(count: int, seed: int, say: Callable[[str], None]) -> dict:
     """All measurements of one size. Many deaths happen in copies of the cluster, in processes of their own."""
     begun, cpu = time.monotonic(), cpu_s()
     network = Network(seed, sync_ms=SYNC_MS)

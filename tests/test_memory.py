@@ -410,3 +410,29 @@ def test_expiry_is_not_early(client):
         while client.get("e") is not None:
             time.sleep(0.002)
         assert 0.140 < time.monotonic() - written < 0.5
+
+
+def advised_bytes(pid: int) -> int:
+    """Bytes of a process that are mapped with an advice for huge pages."""
+    total = size = 0
+    with open(f"/proc/{pid}/smaps") as file:
+        for line in file:
+            if line.startswith("Size:"):
+                size = int(line.split()[1]) << 10
+            elif line.startswith("VmFlags:") and "hg" in line.split():
+                total += size
+    return total
+
+
+@pytest.mark.skipif(not os.path.exists("/sys/kernel/mm/transparent_hugepage"), reason="the kernel has no huge pages")
+def test_which_memory_has_huge_pages(slotring_only, own_server):
+    """A small store none, a large one nearly all, an emptied one none again: the kernel would fill its holes."""
+    server = own_server("--io-threads", "1")
+    assert load(server, 50_000) == []
+    assert advised_bytes(server.pid) == 0
+    assert load(server, 400_000) == []
+    mapped = 400_000 * (KEY_BYTES + VALUE_BYTES)
+    wait_for(lambda: advised_bytes(server.pid) > mapped)
+    with server.raw() as raw:
+        raw.call("FLUSHALL")
+    wait_for(lambda: advised_bytes(server.pid) < mapped // 4, 20)

@@ -250,3 +250,20 @@ def test_random_commands_make_the_same_events_and_changes(server, valkey, seed):
             assert changes(ours) - first[0] == changes(theirs) - first[1], some
         for raw in (ours, theirs):
             raw.call("CONFIG", "SET", "notify-keyspace-events", "")
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_large_element_becomes_a_small_one(server, valkey, at):
+    """It goes to the node behind it, where that has room: seen by when the list is a listpack again."""
+    said = []
+    for each in (server, valkey):
+        with each.raw() as raw:
+            raw.call("FLUSHALL")
+            raw.call("CONFIG", "SET", "list-max-listpack-size", -2, "list-compress-depth", 0)
+            raw.call("DEBUG", "QUICKLIST-PACKED-THRESHOLD", "0")
+            raw.call("RPUSH", "l", *("B" * 9000 if number == at else "s" for number in range(3)))
+            seen = [raw.call("LSET", "l", at, "x")]
+            for _ in range(3):
+                seen += [raw.call("OBJECT", "ENCODING", "l"), raw.call("LRANGE", "l", 0, -1), raw.call("LPOP", "l")]
+            said.append(seen)
+    assert said[0] == said[1]

@@ -1,11 +1,11 @@
 # Memory of the store: segments -> pages -> spans -> blocks.
 #
-# A segment is 4 MiB of address space, aligned to 4 MiB, advised for huge pages. Its first pages hold its own
-# header with one Span descriptor a page; the rest is cut into runs of 8 KiB pages. A run that holds blocks of
-# one size class is a span and belongs to one arena. Every partition has one arena and allocates under its own
-# lock; only taking and returning runs of pages touches the page heap, which has a lock of its own. A block's
-# span is found from its address (mask, shift), so free() needs no size. Blocks over SMALL_MAX get a run of
-# their own, blocks over a segment a mapping of their own.
+# A segment is 4 MiB of address space, aligned to 4 MiB, advised for huge pages unless it is mostly free or one of a
+# small store's. Its first pages hold a Span descriptor for each of its pages (in place of their own: its fields); the
+# rest is cut into runs of 8 KiB pages. A run that holds blocks of one size class is a span and belongs to one arena.
+# Every partition has one arena and allocates under its own lock; only taking and returning runs of pages touches the
+# page heap, which has a lock of its own. A block's span is found from its address (mask, shift), so free() needs no
+# size. Blocks over SMALL_MAX get a run of their own, blocks over a segment a mapping of their own.
 #
 # Accounting is exact: arena.used is the sum of the block sizes handed out (class sizes, run sizes), and
 # `memory_used` is the sum over arenas, kept to within DRIFT_MAX bytes an arena for cheap reading.
@@ -48,7 +48,7 @@ cdef struct Segment:
     u64 huge_size          # bytes of the mapping (CLS_HUGE)
     u64 used_map[8]        # one bit a page: 1 = taken
     char pad[32]           # the spans begin at a cache line
-    Span spans[512]
+    Span spans[510]        # see span_at
 
 cdef struct Arena:
     Span* room[CLASSES]    # head: the span blocks are taken from
@@ -69,10 +69,14 @@ cdef void arena_trim(Arena* a) noexcept nogil
 cdef u64 arena_free_bytes() noexcept nogil
 
 
+cdef inline Span* span_at(Segment* seg, u32 page) noexcept nogil:
+    return <Span*>seg + page
+
+
 cdef inline Span* span_of(const void* p) noexcept nogil:
     cdef Segment* seg = <Segment*>(<uintptr_t>p & ~((<uintptr_t>1 << SEGMENT_BITS) - 1))
     cdef u32 page = (<uintptr_t>p >> PAGE_BITS) & (PAGES_PER_SEGMENT - 1)
-    cdef Span* s = &seg.spans[page]
+    cdef Span* s = span_at(seg, page)
     return s - (page - s.head)
 
 

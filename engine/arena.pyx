@@ -17,7 +17,7 @@ cdef extern from "<stdio.h>" nogil:
 cdef enum:
     SEGMENT_BYTES = 4194304
     PAGE_BYTES = 8192
-    HEADER_PAGES = 5           # sizeof(Segment) rounded up to pages
+    HEADER_PAGES = 4           # sizeof(Segment) in pages
     FIRST_SEGMENTS = 4         # a store that needs no more is kept in small pages: huge ones would round its memory up
     FILLED = 3                 # quarters of a segment that are taken before it gets huge pages (again)
     MADV_COLLAPSE = 25         # Linux 6.1; older C libraries do not name it
@@ -171,7 +171,7 @@ cdef Span* take_pages(u32 pages) noexcept nogil:
         idle_segments -= 1
     for i in range(pages):
         seg.used_map[(at + i) >> 6] |= <u64>1 << ((at + i) & 63)
-        seg.spans[at + i].head = <u16>at
+        span_at(seg, at + i).head = <u16>at
     seg.free_pages -= pages
     if (seg.state & SMALL and seg.free_pages * 4 < PAGES_PER_SEGMENT * (4 - FILLED)
             and mapped_bytes > FIRST_SEGMENTS * SEGMENT_BYTES):
@@ -180,7 +180,7 @@ cdef Span* take_pages(u32 pages) noexcept nogil:
     if seg.free_pages == 0:
         segment_unlink(seg)
     unlock(&heap_lock)
-    cdef Span* s = &seg.spans[at]
+    cdef Span* s = span_at(seg, at)
     s.pages = <u16>pages
     return s
 
@@ -272,7 +272,7 @@ cdef void* arena_alloc_large(Arena* a, size_t size) noexcept nogil:
     seg = <Segment*>map_aligned(size + HEADER_PAGES * PAGE_BYTES)
     madvise(seg, size + HEADER_PAGES * PAGE_BYTES, MADV_HUGEPAGE)
     seg.huge_size = size
-    s = &seg.spans[HEADER_PAGES]
+    s = span_at(seg, HEADER_PAGES)
     s.head = HEADER_PAGES
     s.cls = CLS_HUGE
     s.owner = a
@@ -425,4 +425,4 @@ def settle() -> None:
 
 make_classes()
 assert sizeof(Span) == 64, sizeof(Span)
-assert sizeof(Segment) <= HEADER_PAGES * PAGE_BYTES, sizeof(Segment)
+assert sizeof(Segment) == HEADER_PAGES * PAGE_BYTES == 512 * sizeof(Span), sizeof(Segment)

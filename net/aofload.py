@@ -36,6 +36,21 @@ def _raw(path: str) -> bytes:
         return b""
 
 
+def cut_ahead(part: Part) -> None:
+    """After a kill an increment may have room ahead of its end (persist/prealloc): it goes before the file is read."""
+    path = appendonly.place(part.name)
+    size = _size(part)
+    if size == 0:
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        end = incr_index.end_of(data, _raw(path + appendonly.INDEX))
+    if end < size:
+        try:
+            os.truncate(path, end)
+        except OSError as error:       # a loader skips it
+            log.warning(f"Could not cut {part.name} at {end}, where its records end: {error.strerror}")
+
+
 def check_index(part: Part) -> None:
     """Where an increment has a side file, damage is found before anything of it is believed."""
     path = appendonly.place(part.name)
@@ -147,6 +162,7 @@ def load_held() -> None:
         store.hold_all()
         try:
             aof.flush()
+            aof.cut()
             snapshot.rest()
             keys.empty_held()
             appendonly.state.manifest = appendonly.read_manifest()
@@ -185,7 +201,11 @@ def load_all(manifest: Manifest) -> bool:
     before = 0
     for number, part in enumerate(parts, 1):
         start_s = time.monotonic()
-        (check_base if part.kind == b"b" else check_index)(part)
+        if part.kind == b"b":
+            check_base(part)
+        else:
+            cut_ahead(part)
+            check_index(part)
         _load(part, number == len(parts), before)
         before += _size(part)
         kind = "base" if part.kind == b"b" else "incr"

@@ -109,11 +109,11 @@ def put_manifest(manifest: Manifest) -> None:
 
 
 def open_incr(name: str, truncate: bool) -> tuple[int, int]:
-    """An increment and its side file, open for appending."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0)
+    """An increment, and its side file, which is open for appending."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if truncate else 0)
     fd = os.open(place(name), flags, 0o644)
     try:
-        index_fd = os.open(place(name + INDEX), flags, 0o644)
+        index_fd = os.open(place(name + INDEX), flags | os.O_APPEND, 0o644)
         if os.fstat(index_fd).st_size == 0:
             os.write(index_fd, INDEX_MAGIC)
     except OSError:

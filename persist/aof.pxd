@@ -12,8 +12,9 @@
 #     u32 zero
 #     u16 slot …    ascending, padded with zeros to 8 bytes
 # and where the file was closed in good order a mark: u64 its length, u64 zero, u32 zero, u32 1. With it the length is
-# known, so a file of another length was changed by somebody else (persist/incr_index). The side file may end early, or
-# be missing: what it does not cover is unknown. Real Valkey never looks at it.
+# known, so a file of another length was changed by somebody else (persist/incr_index). Where room was made ahead
+# (persist/prealloc) there is a row with the digits of its lines: u64 digits, u64 zero, u32 zero, u32 2. The side file
+# may end early, or be missing: what it does not cover is unknown. Real Valkey never looks at it.
 from engine.defs cimport *
 
 cdef enum:

@@ -11,10 +11,12 @@ from engine.lock cimport lock, try_lock, unlock
 from engine.racy cimport racy_begin, racy_end
 from engine.reply cimport write_i64
 from engine.store cimport lock_all, unlock_all
+from persist.prealloc cimport prealloc_cut, prealloc_forget, prealloc_has, prealloc_room
 from persist.slot_feed cimport feed_bytes, feed_record, feed_take, feeds
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_write "write"(int, const void*, size_t)
+    ssize_t pwrite(int, const void*, size_t, i64)
     int fdatasync(int)
     int usleep(unsigned)
 cdef extern from "<errno.h>" nogil:
@@ -152,6 +154,8 @@ cdef void block_end() noexcept nogil:
 cdef void file_end() noexcept nogil:
     """Nothing more comes to the file: its side file says so, if it reaches so far."""
     cdef u64[3] mark
+    if aof.fd >= 0:
+        prealloc_cut(aof.fd, aof.bytes)
     block_end()
     if aof.index_fd < 0 or aof.bytes != aof.block_start or aof.len != aof.done:
         return
@@ -172,15 +176,22 @@ cdef void write_failed(int error) noexcept nogil:
 cdef bint stage_write() noexcept nogil:
     """All of the stage to the file; False: the disk would not, what is left stays."""
     cdef ssize_t r
+    cdef size_t n, more
     if unlikely(aof.sleep_us) and aof.done < aof.len:
         usleep(<unsigned>aof.sleep_us)
     while aof.done < aof.len:
-        r = c_write(aof.fd, aof.stage + aof.done, aof.len - aof.done)
+        n = aof.len - aof.done
+        more = prealloc_room(aof.fd, aof.index_fd, aof.bytes, n) if aof.fatal else prealloc_has(aof.bytes, n)
+        if more:
+            stage_room(1)
+            aof.stage[aof.len] = c'#'
+        r = pwrite(aof.fd, aof.stage + aof.done, n + more, <i64>aof.bytes)
         if r < 0:
             if errno == EINTR:
                 continue
             write_failed(errno)
             return False
+        r = r if <size_t>r < n else <ssize_t>n
         sum_add(&aof.sum, aof.stage + aof.done, <size_t>r)
         aof.done += <size_t>r
         aof.bytes += <u64>r
@@ -369,7 +380,8 @@ cdef bint atomic_cas64(u64* p, u64* had, u64 v) noexcept nogil:
 # ---- for the control plane
 
 def begin(int fd, int index_fd, u64 bytes_, bint held=False) -> None:
-    """From now on effects go to this file (open for appending, `bytes_` long). held: the caller has all partitions."""
+    """From now on effects go to this file, `bytes_` long and not open for appending (it is written at places).
+    held: the caller has all partitions."""
     if not effects_open():
         raise MemoryError
     with nogil:
@@ -397,6 +409,7 @@ cdef void start(int fd, int index_fd, u64 size) noexcept nogil:
     aof.limit = NO_LIMIT
     aof.closing = 0
     aof.generation += 1
+    prealloc_forget()
     conf_word(&conf.aof_errno, 0)
     block_clear()
     cdef u64 at = atomic_load64(&effects_log.tail, RELAXED)     # (nobody writes)
@@ -424,6 +437,7 @@ def switch(int fd, int index_fd, u64 bytes_=0) -> int:
             aof.closing += 1
             atomic_store32(<u32*>&aof.fd, <u32>fd, RELEASE)
             aof.index_fd = index_fd
+            prealloc_forget()
             aof.bytes = bytes_
             aof.db = NO_DB
             aof.stamp_s = 0
@@ -504,6 +518,15 @@ def flush() -> int:
         error = <int>conf.aof_errno
         unlock(&aof.lock)
     return error
+
+
+def cut() -> None:
+    """The file ends where its records end, for who reads it now; the caller holds all partitions."""
+    with nogil:
+        lock(&aof.lock)
+        if aof.fd >= 0:
+            prealloc_cut(aof.fd, aof.bytes)
+        unlock(&aof.lock)
 
 
 def sync() -> int:

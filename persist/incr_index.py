@@ -22,6 +22,8 @@ HEAD = struct.Struct("<QQII")
 ANY_SLOT = 0xFFFFFFFF
 SLOTS = 16384
 MOVED_BLOCKS = 4
+LINE_BYTES = 128                       # of room made ahead (persist/prealloc.pxd)
+LINES = 2                              # the row that says how its lines look
 ROW_BYTES_MAX = 64 << 20               # of the increment, in a row that is made when it is opened again
 
 
@@ -48,20 +50,25 @@ class Replaced(Exception):
 
 
 class Rows(NamedTuple):
-    """A side file, as far as it is whole and makes sense. closed: nothing was written after the last row."""
+    """A side file, as far as it is whole and makes sense. closed: nothing was written after the last row. line: of room
+    that was made ahead, b"": there is none."""
 
     blocks: list[Block]
     closed: bool
+    line: bytes
 
 
-def _rows(raw: bytes) -> Iterator[Block | None]:
-    """Blocks, and None for a mark."""
+def _rows(raw: bytes) -> Iterator[Block | bytes | None]:
+    """Blocks, a line of room ahead, and None for a mark."""
     if raw[: len(MAGIC)] != MAGIC:
         return
     at, begin = len(MAGIC), 0
     while at + HEAD.size <= len(raw):
         end, total, count, closed = HEAD.unpack_from(raw, at)
         at += HEAD.size
+        if closed == LINES:
+            yield (b"#%016x" % end).ljust(LINE_BYTES - 1, b"#") + b"\n"
+            continue
         if closed and end == begin and not count:
             yield None
             continue
@@ -79,12 +86,14 @@ def _rows(raw: bytes) -> Iterator[Block | None]:
 
 def read(raw: bytes) -> Rows:
     """A side file."""
-    found, closed = [], False
+    found, closed, line = [], False, b""
     for each in _rows(raw):
         closed = each is None and bool(found)
-        if each is not None:
+        if isinstance(each, Block):
             found.append(each)
-    return Rows(found, closed)
+        elif each is not None:
+            line = each
+    return Rows(found, closed, line)
 
 
 def blocks(raw: bytes) -> list[Block]:
@@ -96,7 +105,7 @@ def rows_bytes(raw: bytes, size: int) -> int:
     """How much of the side file is about the increment's first `size` bytes, and may be followed by more rows."""
     length, marks = len(MAGIC), 0
     for block in _rows(raw):
-        if block is None:
+        if not isinstance(block, Block):
             marks += HEAD.size
             continue
         if block.end > size:
@@ -139,6 +148,24 @@ def _is_damage(view: memoryview, found: Rows, behind: int, some_right: bool) -> 
 def reach(raw: bytes) -> int:
     """Up to where the increment went when the side file was written last."""
     return max((block.end for block in blocks(raw)), default=0)
+
+
+def end_of(data: Buffer, raw: bytes) -> int:
+    """Where an increment's records end that the server left without a word: before the first line of the room made
+    ahead (also where the side file goes on: it may have reached the disk before the records), and before an annotation
+    without an end."""
+    rows = read(raw)
+    size, line = len(data), rows.line
+    at = data.find(line) if line and not rows.closed else -1
+    while at >= 0 and at % LINE_BYTES:
+        at = data.find(line, at + 1)
+    if at >= 0:
+        # in front of it there may be the rest of one, behind the '#' that ended the last write
+        size = next((at - LINE_BYTES + k for k in range(LINE_BYTES if at else 0)
+                     if data[at - LINE_BYTES + k] == b"#"[0]
+                     and data[at - LINE_BYTES + k + 1:at] == line[k + 1:]), at)
+    last = data.rfind(b"\n", 0, size) + 1
+    return last if data[last:min(last + 1, size)] == b"#" else size
 
 
 def row(data: bytes, end: int) -> bytes:

@@ -1,6 +1,6 @@
 # Room ahead of the append-only file's end. With appendfsync always one fdatasync follows the other, and one that finds
 # the file's length as it was need not wait for the file system's journal, which is a third of its time and more. A file
-# has room once it is a megabyte long, a sixteenth of it at a time.
+# has room once it is four megabytes long, a sixteenth of it at a time.
 #
 # What is not written yet is lines of annotation, which every loader skips, Valkey's too:
 #     '#', 16 hexadecimal digits, '#' …, '\n': LINE_BYTES, at a multiple of LINE_BYTES

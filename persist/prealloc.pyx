@@ -14,7 +14,7 @@ cdef extern from "<stdio.h>" nogil:
     int snprintf(char*, size_t, const char*, ...)
 
 cdef enum:
-    WORTH_BYTES = 1 << 20          # smaller files stay as they are
+    WORTH_BYTES = 4 << 20          # smaller files stay as they are: people read those
     SHARE = 16                     # of the file: so much of it is laid at a time, at most
     MOST_BYTES = 1 << 20
     PIECE_BYTES = 1 << 16

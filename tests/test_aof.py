@@ -36,7 +36,7 @@ def kill_often(own_server, policy: str, window_s: float, kills: int) -> None:
     server = own_server(*OPTIONS, "--appendfsync", policy, "--auto-aof-rewrite-min-size", "64kb")
     rng = random.Random(kills)
     with server.connect() as client:
-        client.set("large", "x" * (1 << 20))              # from here on there is room made ahead, with always
+        client.set("large", "x" * (4 << 20))              # from here on there is room made ahead, with always
     for number in range(kills):
         load = Load(server, number).start()
         time.sleep(rng.uniform(0.05, 0.5))

@@ -10,7 +10,7 @@ from test_aof import OPTIONS, incr_path, wait_rewritten
 
 from persist import incr_index
 
-LARGE = 1 << 20                        # a file has room once it is so long
+LARGE = 4 << 20                        # a file has room once it is so long
 SIDE = ".idx"
 
 

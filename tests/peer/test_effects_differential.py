@@ -14,6 +14,8 @@ import pytest
 from resp import NOTHING, Error, Parser, encode
 from servers import Server
 
+from persist import incr_index
+
 pytestmark = pytest.mark.peer
 SERVER_OPTIONS = VALKEY_OPTIONS = ["--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes",
                                    "--hz", "100"]
@@ -46,9 +48,14 @@ class Log:
         files = sorted(folder.glob("appendonly.aof.*.incr.aof")) if folder.exists() else []
         if not files:
             return []
+        side = files[-1].with_name(files[-1].name + ".idx")
+        begin = self.at // incr_index.LINE_BYTES * incr_index.LINE_BYTES
         with open(files[-1], "rb") as file:
-            file.seek(self.at)
+            file.seek(begin)
             data = file.read()
+        if side.exists():              # ours: behind the end there may be room
+            data = data[:incr_index.end_of(data, side.read_bytes())]
+        data = data[self.at - begin:]
         self.at += len(data)
         self.parser.feed(data)
         found = []

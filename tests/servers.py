@@ -5,6 +5,7 @@ Environment:
     SLOTRING_TEST_ENGINE    io_uring, epoll or auto; several, with commas, run every test on each
     SLOTRING_TEST_VARIANT   asan or tsan, where that is what the command runs: slow, and its memory says nothing
     SLOTRING_TEST_THREADS   io-threads of servers whose test does not say
+    SLOTRING_TEST_ZYGOTE    0: every server starts from nothing, by scripts/server (zygote.py)
 """
 
 import os
@@ -20,6 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from resp import Raw
+from zygote import Zygote
 
 ROOT = Path(__file__).resolve().parent.parent
 BUS_OFFSET = 10000  # the cluster bus listens that far above the port
@@ -27,6 +29,19 @@ START_TIMEOUT_S = 240.0  # a start may have to compile
 STOP_TIMEOUT_S = 20.0
 LOG_TAIL_BYTES = 6000
 SANITIZER_WORDS = (b"ERROR: AddressSanitizer", b"WARNING: ThreadSanitizer", b"runtime error:")
+
+
+ZYGOTES: dict[bool, Zygote] = {}           # for servers alone and for those of clusters
+
+
+def zygote(for_clusters: bool) -> Zygote:
+    """The one that forks such servers."""
+    if for_clusters not in ZYGOTES:
+        # scripts/server builds what has changed, and knows the interpreter
+        python = subprocess.run([ROOT / "scripts" / "setup", "--print-python"], check=True, capture_output=True,
+                                text=True, stdin=subprocess.DEVNULL).stdout.strip()
+        ZYGOTES[for_clusters] = Zygote(python, for_clusters)
+    return ZYGOTES[for_clusters]
 
 
 class ServerDied(AssertionError):
@@ -75,6 +90,8 @@ class Server:
         if threads and command is None and "--io-threads" not in options:
             argv += ["--io-threads", threads]
         self.argv = argv + [str(option) for option in options]
+        self.forked = (command is None and env is None and "SLOTRING_TEST_COMMAND" not in os.environ
+                       and os.environ.get("SLOTRING_TEST_ZYGOTE") != "0")
         self.process: subprocess.Popen | None = None
         self.env = {**os.environ, **(env or {})}
 
@@ -88,10 +105,15 @@ class Server:
         """Starts it and waits until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(
-                self.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                cwd=self.folder, env=self.env
-            )
+            if self.forked:
+                options = self.argv[len(server_command()):]
+                self.process = zygote("--cluster-enabled" in options).fork(options, str(self.folder), self.env,
+                                                                            log.fileno())
+            else:
+                self.process = subprocess.Popen(
+                    self.argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                    cwd=self.folder, env=self.env
+                )
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if not self.is_alive():

@@ -19,6 +19,7 @@ def start(tmp_path):
 
     def one(*options):
         server = Server(tmp_path, "--enable-debug-command", "yes", "--loglevel", "verbose", *options)
+        server.forked = False                              # reports name scripts/launch.py
         started.append(server)
         return server.start()
 

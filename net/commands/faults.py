@@ -59,7 +59,7 @@ def panic(_client: object, _args: list[bytes]) -> object:
 
 
 def set_up() -> None:
-    """Reports of crashes, as the settings want them now and later."""
+    """Reports of crashes and of protocol errors, as the settings want them now and later."""
     shown = os.open("/dev/null", os.O_WRONLY)          # a report puts the log in its place
     faulthandler.register(SHOW_STACKS, file=shown, all_threads=True)
 
@@ -68,6 +68,5 @@ def set_up() -> None:
 
     apply()
     config.on_change("crash-log-enabled", apply)
-
-config.on_change("loglevel", _tell)
-_tell()
+    _tell()
+    config.on_change("loglevel", _tell)

@@ -342,8 +342,19 @@ cdef void members_expect(Arena* a, Members* t, u32 count) noexcept nogil:
 
 # ---- all of them, some of them
 
+cdef u32 last_draw(Bucket* b, u32 random) noexcept nogil:
+    """The last place of a chain that is drawn stands for all from there on."""
+    cdef u32 n = 0
+    while b != NULL:
+        n += <u32>popcount64(taken(b))
+        b = chain_next(b)
+    if n <= DRAWS_CHAINED:
+        return DRAWS_CHAINED - 1
+    return DRAWS_CHAINED - 1 + random % (n - DRAWS_CHAINED + 1)
+
+
 cdef u64* members_random(Members* t, u64 random) noexcept nogil:
-    """A member, each as likely as another but for those of very long chains; NULL when empty."""
+    """A member, each as likely as another but for the last ones of very long chains; NULL when empty."""
     cdef u32 draws = DRAWS_CHAINED if t.chained else 7, bits, i, tries
     cdef MemberWalk w
     cdef Bucket* b
@@ -356,6 +367,8 @@ cdef u64* members_random(Members* t, u64 random) noexcept nogil:
         random ^= random >> 31
         b = bucket_at(t, <u32>(((random >> 32) * t.nbuckets) >> 32))
         i = <u32>(((random & <u64>0xFFFFFFFF) * draws) >> 32)
+        if unlikely(i == DRAWS_CHAINED - 1):
+            i = last_draw(b, <u32>(random >> 16))
         while b != NULL:                   # the i-th of the bucket's chain; none: draw again
             bits = taken(b)
             if i < <u32>popcount64(bits):

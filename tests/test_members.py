@@ -190,6 +190,14 @@ def test_random_is_fair(n):
     assert Probe().random(1) is None
 
 
+def test_random_finds_the_ends_of_long_chains():
+    """With so many members some bucket has a chain of more than the twenty-one that are drawn from."""
+    probe, rng = Probe(), random.Random(3)
+    for i in range(12_000):
+        probe.put(b"%d" % i)
+    assert len({probe.random(rng.getrandbits(64))[0] for _ in range(60 * 12_000)}) == 12_000
+
+
 def test_samples_estimate_the_bytes():
     probe = Probe()
     for i in range(3000):

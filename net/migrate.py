@@ -9,7 +9,6 @@ import contextlib
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -29,19 +28,18 @@ PIECE_BYTES = 64 << 10
 LINE_BYTES_MAX = 1024
 
 
-@dataclass
 class Job:
-    """MIGRATE's arguments, checked."""
+    """MIGRATE's arguments, checked. db: the client's, from which the keys go."""
 
-    host: bytes
-    port: bytes
-    db: int                # the client's, from which the keys go
-    target_db: int
-    timeout_ms: int
-    keys: list[bytes]
-    copy: bool = False
-    replace: bool = False
-    auth: list[bytes] = field(default_factory=list)
+    def __init__(self, host: bytes, port: bytes, db: int, target_db: int, timeout_ms: int, keys: list[bytes]):
+        self.host = host
+        self.port = port
+        self.db = db
+        self.target_db = target_db
+        self.timeout_ms = timeout_ms
+        self.keys = keys
+        self.copy = self.replace = False
+        self.auth: list[bytes] = []
 
     @property
     def target(self) -> tuple[bytes, bytes]:

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from errno import ENOENT
 
 from engine import conf, inspect, store
@@ -34,14 +33,14 @@ class LoadFailed(Exception):
         self.fatal = fatal
 
 
-@dataclass
 class Loading:
-    """A load under way."""
+    """A load under way. offset: how many of its bytes are done."""
 
-    start_s: int
-    total_bytes: int
-    offset: Callable[[], int]         # bytes done
-    used_mem: int = 0                 # as the file says
+    def __init__(self, start_s: int, total_bytes: int, offset: Callable[[], int]):
+        self.start_s = start_s
+        self.total_bytes = total_bytes
+        self.offset = offset
+        self.used_mem = 0             # as the file says
 
 
 class Background:

@@ -2,7 +2,6 @@
 the save, as with the child that Valkey forks. It does nothing, and ends with the save or with the server."""
 
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -29,7 +28,8 @@ class StandIn:
             self._over.set()
 
     def _spawn(self) -> int:
-        program = shutil.which(PROGRAM)
+        from shutil import which
+        program = which(PROGRAM)
         if program is None:
             return 0
         reading, self._pipe = os.pipe()

@@ -2,9 +2,9 @@
 a truncated file may be the last one, what the server does) is net/appendonly's to decide."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import NamedTuple
 
 from persist import aof_load
 
@@ -31,8 +31,7 @@ ENDS = {aof_load.END: Outcome.OK, aof_load.SHORT: Outcome.TRUNCATED, aof_load.FO
         aof_load.UNKNOWN: Outcome.COMMAND, aof_load.ARITY: Outcome.COMMAND, aof_load.FOREIGN: Outcome.FOREIGN}
 
 
-@dataclass
-class Loaded:
+class Loaded(NamedTuple):
     """What came of a file."""
 
     outcome: Outcome
@@ -48,7 +47,7 @@ class Loaded:
     failed: bytes = b""                # the command that replied it
     error: str = ""
     db: int = 0                        # database that is selected at the end
-    notes: list[list[bytes]] = field(default_factory=list)     # CLUSTER SYNCSLOTS commands
+    notes: Sequence[list[bytes]] = ()  # CLUSTER SYNCSLOTS commands
 
 
 def begins_with_rdb(path: str | bytes) -> bool:

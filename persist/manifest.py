@@ -10,7 +10,7 @@ finished rewrite has replaced and that are to be deleted. Lines that begin with 
 are skipped.
 """
 
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from engine.quoting import needs_quotes, quote, split_args
 
@@ -28,8 +28,7 @@ class ManifestError(Exception):
         self.text = text
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One file. sequence: counted for bases and increments apart, from 1."""
 
     name: str
@@ -37,13 +36,12 @@ class Part:
     kind: bytes
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """What the files are; its methods give the next state, which the caller writes before it believes it."""
 
     base: Part | None = None
     incrs: tuple[Part, ...] = ()
-    history: tuple[Part, ...] = field(default=())
+    history: tuple[Part, ...] = ()
     base_sequence: int = 0             # the highest that was given
     incr_sequence: int = 0
 
@@ -63,18 +61,18 @@ class Manifest:
 
     def with_incr(self, part: Part) -> "Manifest":
         """A new increment, to which writes go from now on."""
-        return replace(self, incrs=(*self.incrs, part), incr_sequence=part.sequence)
+        return self._replace(incrs=(*self.incrs, part), incr_sequence=part.sequence)
 
     def rewritten(self, base: Part, keep: int) -> "Manifest":
         """A rewrite has ended: its base stands for all before the last `keep` increments."""
         old = (*((self.base,) if self.base else ()), *self.incrs[: len(self.incrs) - keep])
-        history = (*(replace(part, kind=HISTORY) for part in reversed(old)), *self.history)     # as Valkey lists them
-        return replace(self, base=base, incrs=self.incrs[len(self.incrs) - keep:], history=history,
+        history = (*(part._replace(kind=HISTORY) for part in reversed(old)), *self.history)     # as Valkey lists them
+        return self._replace(base=base, incrs=self.incrs[len(self.incrs) - keep:], history=history,
                        base_sequence=base.sequence)
 
     def without_history(self) -> "Manifest":
         """What was history has been deleted."""
-        return replace(self, history=())
+        return self._replace(history=())
 
     def text(self) -> bytes:
         """The file's contents."""
@@ -114,9 +112,9 @@ def _add(found: Manifest, part: Part) -> Manifest:
     if part.kind == BASE:
         if found.base is not None:
             raise ManifestError("Found duplicate base file information")
-        return replace(found, base=part, base_sequence=part.sequence)
+        return found._replace(base=part, base_sequence=part.sequence)
     if part.kind == HISTORY:
-        return replace(found, history=(*found.history, part))
+        return found._replace(history=(*found.history, part))
     if part.kind == INCR:
         if part.sequence <= found.incr_sequence:
             raise ManifestError("Found a non-monotonic sequence number")

@@ -2,7 +2,6 @@
 
 {"load": path} -> what came of it, and the data's digest; {"save": path} writes the data as an RDB file."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ def main() -> None:
         except saving.LoadFailed:
             print(json.dumps({"outcome": "preamble"}), flush=True)
             continue
-        answer = dataclasses.asdict(loaded) | {
+        answer = loaded._asdict() | {
             "outcome": loaded.outcome.value, "digest": digest.dataset().hex(), "told": told,
             "first_error": loaded.first_error.decode("latin-1"), "failed": loaded.failed.decode("latin-1"),
             "fatal": aof_check.fatal_line(loaded), "critical": aof_check.critical_line(loaded),

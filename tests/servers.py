@@ -63,6 +63,19 @@ def free_port() -> int:
     raise RuntimeError("no free port found")
 
 
+def wait_for_port(port: int) -> None:
+    """Until a server may listen there, for a second at most."""
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return
+            except OSError:
+                time.sleep(0.002)
+
+
 def server_command() -> list[str]:
     """What the tests run as the server."""
     return shlex.split(os.environ.get("SLOTRING_TEST_COMMAND", str(ROOT / "scripts" / "server")))
@@ -104,6 +117,8 @@ class Server:
     def start(self) -> "Server":
         """Starts it and waits until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.process is not None:
+            wait_for_port(self.port)       # a killed one's rings, and what they have, are taken down after its end
         with open(self.log_path, "ab") as log:
             if self.forked:
                 options = self.argv[len(server_command()):]

@@ -218,7 +218,10 @@ def test_killing_what_stands_for_a_save_ends_it(own_server, number, status):
         client.bgsave()
         pid = child_of(server)
         assert f"started by pid {pid}" in server.log_path.read_text()
-        assert (server.folder / f"temp-{pid}.rdb").exists()
+        deadline = time.monotonic() + 5
+        while not (server.folder / f"temp-{pid}.rdb").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
         for at in range(50):
             client.set(f"key:{at}", "x")
         copied = client.info("persistence")["current_cow_size"]

@@ -9,8 +9,6 @@ Times are Unix milliseconds. All calls are made under one lock of the caller's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from ipaddress import ip_address
 from random import Random
 
 from net.cluster import failover, gossip, liveness, receive
@@ -41,9 +39,13 @@ DROP_NONE, DROP_ALL = -1, -2
 VERBOSE, NOTICE, WARNING = 1, 2, 3   # levels of log lines, as net.log's
 
 
-@dataclass(slots=True)
 class Settings:
     """What the settings say; whoever changes one calls `Bus.settings_changed`."""
+
+    def __init__(self, **given: object):
+        for name, value in given.items():
+            assert hasattr(self, name), name
+            setattr(self, name, value)
 
     node_timeout: int = 15000
     ping_interval: int = 0
@@ -71,12 +73,13 @@ class Settings:
     client_tls_port: int = 0
 
 
-@dataclass(slots=True)
 class Election:
     """The state of failovers, automatic ones and those that a user asks for."""
 
+    def __init__(self):
+        self.voters: set[bytes] = set()
+
     auth_time: int = 0
-    voters: set[bytes] = field(default_factory=set)
     auth_sent: bool = False
     auth_rank: int = 0
     primary_rank: int = 0
@@ -89,12 +92,13 @@ class Election:
     mf_can_start: bool = False
 
 
-@dataclass(slots=True)
 class Stats:
-    """Counts since the start or CONFIG RESETSTAT."""
+    """Counts since the start or CONFIG RESETSTAT. sent, received: messages of each type."""
 
-    sent: list[int] = field(default_factory=lambda: [0] * len(m.TYPES))
-    received: list[int] = field(default_factory=lambda: [0] * len(m.TYPES))
+    def __init__(self):
+        self.sent = [0] * len(m.TYPES)
+        self.received = [0] * len(m.TYPES)
+
     bytes_sent: int = 0
     bytes_received: int = 0
     pubsub_bytes_sent: int = 0
@@ -256,6 +260,7 @@ class Bus:
 
     def start_handshake(self, ip: str, port: int, cport: int) -> bool:
         """CLUSTER MEET: a node at that address is to be met; ValueError where that is none; False: it is being met."""
+        from ipaddress import ip_address
         ip = str(ip_address(ip))
         for node in self.state.others():
             if node.in_handshake and (node.ip.lower(), node.tcp_port, node.cport) == (ip.lower(), port, cport):

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 CONNECTING = "connecting"
 READ_AUTH = "reading-auth-response"
@@ -126,26 +125,23 @@ class Messages:
         return end + 2, int(text)
 
 
-@dataclass(slots=True)
 class Job:
-    """What GETSLOTMIGRATIONS tells of a migration."""
+    """What GETSLOTMIGRATIONS tells of a migration. operation: IMPORT or EXPORT; source, target: node ids; peer: what
+    the log says of the other node."""
 
-    operation: str                      # IMPORT or EXPORT
-    ranges: list[tuple[int, int]]
-    source: str                         # node ids
-    target: str
-    peer: str                           # what the log says of the other node
-    now: int
-    name: str = field(default_factory=lambda: os.urandom(NAME_LEN // 2).hex())
-    state: str = CONNECTING
-    text: str = ""
-    created_s: int = 0
-    updated_s: int = 0
-    acked_s: int = 0
-    left_bytes: int = 0
-
-    def __post_init__(self) -> None:
-        self.created_s = self.updated_s = self.acked_s = self.now // 1000
+    def __init__(self, operation: str, ranges: list[tuple[int, int]], source: str, target: str, peer: str, now: int,
+                 name: str = ""):
+        self.operation = operation
+        self.ranges = ranges
+        self.source = source
+        self.target = target
+        self.peer = peer
+        self.now = now
+        self.name = name or os.urandom(NAME_LEN // 2).hex()
+        self.state = CONNECTING
+        self.text = ""
+        self.created_s = self.updated_s = self.acked_s = now // 1000
+        self.left_bytes = 0
 
     @property
     def is_over(self) -> bool:

@@ -75,7 +75,7 @@ class Ticker:
         used = store.used_exact()
         self.lately_bytes = max(used, self.lately_bytes // 2)
         arena.settle()
-        store.trim(min(self.lately_bytes - used, TRIM_KEEP_BYTES) + used // 16)
+        store.trim(min(self.lately_bytes - used, TRIM_KEEP_BYTES) + used // 32)
 
     def _run(self, job: object, *args: object) -> None:
         try:

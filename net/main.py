@@ -10,7 +10,7 @@ import sys
 from net import log, version
 from net.config import ConfigError, ConfigFileError, config
 
-PARTITIONS_PER_THREAD = 64
+PARTITIONS_PER_THREAD = 32
 PARTITIONS_ALONE = 16          # one thread: each partition has its own partly filled spans of every size
 PARTITIONS_MAX = 4096
 RESERVED_FILES = 32

@@ -6,6 +6,7 @@ from engine.defs cimport *
 from engine.blocking cimport Ready, WaitNode, WaitTable, WAIT_BUCKETS, WAIT_ON_DELETE
 from engine.hashing cimport key_slot
 from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.store cimport *
 
 cdef extern from "<stdio.h>" nogil:
@@ -25,7 +26,10 @@ cdef u64 watching_sessions = 0
 
 def watching() -> tuple:
     """(sessions that watch keys, keys they watch)."""
-    return watching_sessions, watched_keys
+    racy_begin()                       # figures
+    found = watching_sessions, watched_keys
+    racy_end()
+    return found
 
 
 def waiting_keys() -> tuple:

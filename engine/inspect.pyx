@@ -14,6 +14,7 @@ from engine.keyspace cimport (lru_clock, lfu_policy, lfu_initial, idle_or_freq, 
                               set_string)
 from engine.command cimport Ctx, Session
 from engine.conf cimport conf
+from engine.racy cimport racy_begin, racy_end
 from engine.snapshot cimport preimage_slot
 from engine.members cimport Members
 from engine.quicklist cimport Node, Quicklist
@@ -264,6 +265,7 @@ cdef void ttl_add(Figures* f, Table* t, i64 now_ms) noexcept nogil:
 def figures(int db, bint chains=False, i64 now_ms=0, i64 ttl_samples=0) -> dict:
     """Sizes of a database's tables; its chains' lengths and an average TTL if asked for."""
     cdef Figures f
+    cdef u64 n
     cdef u32 i, slot
     cdef Partition* p
     cdef Table* t
@@ -274,7 +276,10 @@ def figures(int db, bint chains=False, i64 now_ms=0, i64 ttl_samples=0) -> dict:
     with nogil:
         for i in range(store.nparts):
             p = &store.parts[i]
-            if p.db_keys[db] == 0:
+            racy_begin()               # what comes a moment later comes too late
+            n = p.db_keys[db]
+            racy_end()
+            if n == 0:
                 continue
             lock(&p.lock)
             for slot in range(i << store.part_shift, (i + 1) << store.part_shift):

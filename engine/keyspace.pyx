@@ -525,7 +525,7 @@ cdef bint any_to_evict(bint only_volatile) noexcept nogil:
 cdef bint volatile_bucket(u32 db, Key* k, u64 random) noexcept nogil:
     """As store_random, but a bucket that has a key with an expiry (k.bucket): where few keys have one, it would take
     long to meet one by chance. Its partition stays locked (k.part); False: none was found."""
-    cdef u64 total = store_expires(db), target
+    cdef u64 total = store_expires(db), target, n
     cdef u32 i, slot, last, tries, bits
     cdef Table* t
     cdef Bucket* b
@@ -533,9 +533,12 @@ cdef bint volatile_bucket(u32 db, Key* k, u64 random) noexcept nogil:
         return False
     target = random % total
     for i in range(store.nparts):
-        if target < store.parts[i].db_expires[db]:
+        racy_begin()
+        n = store.parts[i].db_expires[db]      # read once: it may change, and only says where to look
+        racy_end()
+        if target < n:
             break
-        target -= store.parts[i].db_expires[db]
+        target -= n
     else:
         return False                   # some went meanwhile
     k.part = &store.parts[i]

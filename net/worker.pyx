@@ -757,8 +757,8 @@ cdef void execute(Worker* w, Conn* c, Parsed* b, u64* clock) noexcept nogil:
     if unlikely(c.flags & (C_REPLY_OFF | C_REPLY_SKIP)):
         x.out = &w.trash
         c.flags &= ~<u32>C_REPLY_SKIP
-    if (unlikely(cmd == NULL or not c.flags & C_AUTH or loading) or (cmd.arity > 0 and b.argc != cmd.arity)
-            or b.argc < -cmd.arity) and refused(w, c, b):
+    if (unlikely(cmd == NULL or not c.flags & C_AUTH or atomic_load32(&loading, RELAXED))
+            or (cmd.arity > 0 and b.argc != cmd.arity) or b.argc < -cmd.arity) and refused(w, c, b):
         clock[0] = rdtsc()
         return
     c.last_cmd = cmd.id

@@ -1,6 +1,7 @@
 # slotring: data plane
 """The look-ahead of the loaders; see ahead.pxd."""
 from engine.defs cimport *
+from engine.racy cimport racy_begin, racy_end
 from engine.store cimport *
 
 
@@ -54,6 +55,7 @@ cdef void keys_ahead(Key** keys, u32 n, bint alone) noexcept nogil:
     cdef u32 i
     if n > AHEAD_MAX:
         n = AHEAD_MAX
+    racy_begin()                       # not alone: another thread may be in the same table, and this is but a guess
     for i in range(n):
         prefetch(&store.dbs[keys[i].db].slots[keys[i].slot])
         prefetch(&keys[i].part.arena)
@@ -76,6 +78,7 @@ cdef void keys_ahead(Key** keys, u32 n, bint alone) noexcept nogil:
             prefetch(<char*>cells[i] + 64)
         elif b.bits & BUCKET_CHAINED:
             prefetch(<void*>b.cells[6])
+    racy_end()
     if not alone:
         return
     for i in range(n):

@@ -18,6 +18,7 @@ from engine.hashing cimport SLOTS, hash_bytes, key_slot
 from engine.arena cimport arena_alloc, arena_free
 from engine.keyspace cimport lfu_policy, lru_clock, string_embeds
 from engine.lock cimport lock, unlock
+from engine.racy cimport racy_begin, racy_end
 from engine.numbers cimport parse_i64
 from engine.rdbio cimport *
 from engine.store cimport *
@@ -781,9 +782,12 @@ def last_key() -> bytes:
 
 def figures() -> dict:
     """How far it is, and what was counted."""
-    return {"keys": l.keys, "loaded": l.loaded, "expired": l.expired, "all_fields_expired": l.all_fields_expired,
-            "db": l.db, "offset": l.in_.p - l.start, "size": l.size, "type": l.type_, "module": l.module,
-            "version": l.version}
+    racy_begin()                       # whole words of about this moment
+    found = {"keys": l.keys, "loaded": l.loaded, "expired": l.expired, "all_fields_expired": l.all_fields_expired,
+             "db": l.db, "offset": l.in_.p - l.start, "size": l.size, "type": l.type_, "module": l.module,
+             "version": l.version}
+    racy_end()
+    return found
 
 
 def crc_ahead() -> int:

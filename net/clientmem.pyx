@@ -68,7 +68,7 @@ cdef void qbuf_shrink(Worker* w, Conn* c) noexcept nogil:
 cdef i64 worker_bytes(Worker* w) noexcept nogil:
     """What the worker's connections take. Chunks in its pool are free memory, as an allocator's."""
     return (w.pool.bytes - <i64>w.pool.count * CHUNK_BYTES + <i64>w.qbuf_bytes + <i64>w.queued_bytes
-            + <i64>w.nconns * <i64>sizeof(Conn))
+            + <i64>atomic_load32(&w.nconns, RELAXED) * <i64>sizeof(Conn))
 
 
 cdef u64 conn_bytes(Conn* c) noexcept nogil:

@@ -195,12 +195,12 @@ cdef void set_clock(Entry* e, i64 idle_s, i64 freq) noexcept nogil:
     e.head = (e.head & 0xFF) | (clock & 0xFFFFFF) << 8
 
 
-cdef void give_room(Key* k) noexcept nogil:
-    """A table with its first key gets the buckets that its slot will need, so that they need not be split."""
+cdef void give_room(Key* k, u32 n) noexcept nogil:
+    """A table with its first key gets the n buckets that its slot will need, so that they need not be split."""
     cdef Table* t = k.table
     cdef Bucket* old = <Bucket*>t.mem
     cdef Bucket* b
-    cdef u32 i, n = <u32>l.wanted_buckets
+    cdef u32 i
     if t.nbuckets != 1 or t.count != 1 or old.bits != 1:
         return
     b = <Bucket*>arena_alloc(&k.part.arena, n * sizeof(Bucket))
@@ -219,6 +219,7 @@ cdef bint insert(Key* k, Entry* e, i64 expire_ms, i64 idle_s, i64 freq) noexcept
     """Put a key in its table; False: it is there twice."""
     cdef Entry* old
     cdef bint fresh
+    cdef u64 wanted
     if table_find(k) != NULL:
         if not l.merge:
             entry_free_now(k.part, e)
@@ -232,8 +233,10 @@ cdef bint insert(Key* k, Entry* e, i64 expire_ms, i64 idle_s, i64 freq) noexcept
         entry_expire_at(e)[0] = expire_ms
     set_clock(e, idle_s, freq)
     table_insert(k, e)
-    if fresh and l.wanted_buckets > 1:
-        give_room(k)
+    if fresh:
+        wanted = atomic_load64(&l.wanted_buckets, RELAXED)     # the reader may be at the next database
+        if wanted > 1:
+            give_room(k, <u32>wanted)
     return True
 
 
@@ -583,7 +586,7 @@ cdef void expect_keys(u64 n) noexcept nogil:
     if n > rdb_in_left(&l.in_) // KEY_BYTES_MIN:
         n = rdb_in_left(&l.in_) // KEY_BYTES_MIN
     n = n // (SLOTS * KEYS_PER_BUCKET)
-    l.wanted_buckets = n if n < SEGMENT_BUCKETS else SEGMENT_BUCKETS
+    atomic_store64(&l.wanted_buckets, n if n < SEGMENT_BUCKETS else SEGMENT_BUCKETS, RELAXED)
 
 
 cdef int load_attribute(int op) noexcept nogil:
@@ -698,7 +701,7 @@ def begin(int fd, size, bint any_version, bint merge, i64 now_ms) -> str:
     l.scratch.end = l.in_.end
     memset(&h, 0, sizeof(Helping))
     h.filling = &h.ring[0]
-    l.wanted_buckets = 0
+    atomic_store64(&l.wanted_buckets, 0, RELAXED)
     l.db = 0
     l.keys = l.loaded = l.expired = l.all_fields_expired = 0
     l.module = 0

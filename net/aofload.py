@@ -42,13 +42,13 @@ def cut_ahead(part: Part) -> None:
     size = _size(part)
     if size == 0:
         return
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        end = incr_index.end_of(data, _raw(path + appendonly.INDEX))
-    if end < size:
-        try:
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            end = incr_index.end_of(data, _raw(path + appendonly.INDEX))
+        if end < size:
             os.truncate(path, end)
-        except OSError as error:       # a loader skips it
-            log.warning(f"Could not cut {part.name} at {end}, where its records end: {error.strerror}")
+    except OSError as error:           # a loader skips the room; where the file cannot be read, it says so
+        log.warning(f"Could not look for the end of the records in {part.name}, or cut it there: {error.strerror}")
 
 
 def check_index(part: Part) -> None:

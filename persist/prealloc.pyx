@@ -1,6 +1,6 @@
 # slotring: data plane
 """Lines that are written over; see prealloc.pxd. The caller has aof.lock."""
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 from engine.defs cimport *
 
@@ -8,6 +8,7 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t c_write "write"(int, const void*, size_t)
     ssize_t pwrite(int, const void*, size_t, i64)
     int ftruncate(int, i64)
+    int fdatasync(int)
 cdef extern from "<sys/random.h>" nogil:
     ssize_t getrandom(void*, size_t, unsigned)
 cdef extern from "<stdio.h>" nogil:
@@ -41,8 +42,8 @@ cdef bint name_lines(int index_fd) noexcept nogil:
     row[0] = digits
     row[1] = 0
     row[2] = <u64>ROW_OF_LINES << 32
-    if c_write(index_fd, row, sizeof(row)) != sizeof(row):
-        return False
+    if c_write(index_fd, row, sizeof(row)) != sizeof(row) or fdatasync(index_fd):
+        return False                   # (after a power failure nobody would know the lines)
     memset(piece, c'#', LINE_BYTES)
     snprintf(piece + 1, 17, b"%016llx", <unsigned long long>digits)
     piece[17] = c'#'

@@ -1,7 +1,5 @@
 """Room ahead of the append-only file's end: what a kill, a cut, a power failure, a rewrite, a setting leave of it."""
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,5 +191,4 @@ def test_lines_of_others_are_nothing_to_it():
     written = b"*2\r\n$4\r\nINCR\r\n$%d\r\n%s\r\n" % (len(value), value)
     assert incr_index.end_of(written, RAW) == len(written)
     assert incr_index.end_of(b"#" + written, b"") == len(written) + 1
-    random.seed(1)
     assert incr_index.end_of(written[:20], RAW) == 20

@@ -188,7 +188,7 @@ cdef inline Partition* part_of(u32 slot) noexcept nogil:
 
 cdef inline bint slot_hidden(u32 slot) noexcept nogil:
     """Is the slot's data out of sight? Exact under the slot's lock, a hint without."""
-    return unlikely(store.hidden != 0) and store.slot_flags[slot] & SLOT_HIDDEN
+    return unlikely(atomic_load32(&store.hidden, RELAXED) != 0) and store.slot_flags[slot] & SLOT_HIDDEN
 
 
 cdef inline u64* fields_counter(Partition* p, u32 db, u32 slot) noexcept nogil:

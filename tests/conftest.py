@@ -11,11 +11,13 @@ import os
 import sys
 from pathlib import Path
 
-import hypothesis
-import pytest
-
+# pytest rewrites the assertions of tests and plugins, which takes a process seconds: that is kept, out of the tree
+sys.pycache_prefix = str(Path(__file__).resolve().parent.parent / ".build" / "pycache")
+sys.dont_write_bytecode = False
 sys.path.insert(0, str(Path(__file__).parent))
 
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 from servers import Server, is_slotring  # noqa: E402
 
 hypothesis.settings.register_profile(

@@ -5,6 +5,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ SERVER_OPTIONS = list(OPTIONS)
 DRIVER = str(Path(__file__).with_name("base_server.py"))
 FORMS = ("commands", "rdb")
 FOREVER_MS = 4_000_000_000_000
+ALL_SENT = b"all of it was sent"
 
 
 @pytest.fixture
@@ -101,10 +103,13 @@ def commands(data: bytes) -> list:
 def replay(data: bytes, port: int) -> None:
     """Send commands to a server; none may fail."""
     with Raw(port, 60) as raw:
-        wanted = commands(data)
-        for at in range(0, len(wanted), 500):
-            replies = raw.pipeline(wanted[at:at + 500])
-            assert not [reply for reply in replies if type(reply).__name__ == "Error"], replies
+        sender = threading.Thread(target=raw.send, args=(data + encode("ECHO", ALL_SENT),))
+        sender.start()
+        replies = bytearray()
+        while not replies.endswith(ALL_SENT + b"\r\n"):
+            replies += raw.socket.recv(1 << 18)
+        sender.join()
+    assert not [line for line in replies.split(b"\r\n") if line.startswith(b"-")]
 
 
 def saved(server, client) -> tuple[Path, extents.Index]:

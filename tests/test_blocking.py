@@ -177,7 +177,7 @@ def test_wrong_type_does_not_wake(server, client):
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("seconds", [2.0, pytest.param(300.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [1.0, pytest.param(300.0, marks=pytest.mark.slow)])
 def test_nothing_popped_twice_or_lost(server, client, seconds):
     """Eight threads push, pop, move and transact on a few lists; at the end every element is somewhere once."""
     taken, pushed, errors = [], [], []

@@ -12,7 +12,7 @@ import fuzz  # noqa: E402
 
 SERVER_OPTIONS = fuzz.SERVER_OPTIONS
 PING_LIMIT_S = 20.0     # other tests run beside this one; scripts/fuzz alone asks for 2
-SHORT_S = float(os.environ.get("SLOTRING_TEST_FUZZ_S", "2"))
+SHORT_S = float(os.environ.get("SLOTRING_TEST_FUZZ_S", "1"))
 
 
 @pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(120, marks=pytest.mark.slow)])

@@ -10,8 +10,8 @@ import pytest
 SERVER_OPTIONS = ["--io-threads", "4"]
 THREADS_S = float(os.environ.get("SLOTRING_TEST_THREADS_S", "1"))
 
-STABLE = 20_000
-LOOSE = 80_000
+STABLE = 8_000
+LOOSE = 32_000
 BATCH = 4_000
 MANY_SLOTS = "key:%s:%d"
 ONE_SLOT = "{one}%s:%d"
@@ -82,7 +82,7 @@ def test_keys_that_stay_are_all_returned(raw, name, seed):
             drop(raw, loose[target:there])
         there = target
 
-    found, calls = scan(raw, "COUNT", 2000, between=change)
+    found, calls = scan(raw, "COUNT", 500, between=change)
     assert calls > 8
     assert stable <= set(found)
     assert set(found) <= stable | {name.encode() for name in loose}
@@ -163,7 +163,7 @@ def test_long_replies_and_many_names(raw):
 @pytest.mark.parametrize("mode", ["SYNC", "ASYNC"])
 @pytest.mark.parametrize("name", [MANY_SLOTS, ONE_SLOT], ids=["many_slots", "one_slot"])
 def test_flushed_data_is_gone_and_new_data_stays(raw, name, mode):
-    for turn in range(3):
+    for turn in range(2):
         put(raw, [name % ("s", number) for number in range(STABLE)])
         assert raw.call("DBSIZE") == STABLE + (100 if turn else 0)
         assert raw.call("FLUSHALL", mode) == b"OK"

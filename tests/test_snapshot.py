@@ -20,6 +20,7 @@ ROUNDS = int(os.environ.get("SLOTRING_SNAPSHOT_ROUNDS", "1"))
 ACCOUNTS = 300
 STEPS = 64
 MEMBERS = 200
+FILLERS = 8000
 
 
 def wait_saved(client) -> None:
@@ -88,7 +89,7 @@ class Writers:
         except redis.ResponseError:
             pass
         client.set(f"fresh:{number}", "x")
-        client.delete(f"filler:{rng.randrange(20000)}")
+        client.delete(f"filler:{rng.randrange(FILLERS)}")
 
 
 def prepare(client) -> None:
@@ -99,7 +100,7 @@ def prepare(client) -> None:
     client.sadd("left", *range(MEMBERS))
     client.rpush("la", *range(MEMBERS))
     client.set("here", "1")
-    client.execute_command("DEBUG", "POPULATE", 20000, "filler", 60)
+    client.execute_command("DEBUG", "POPULATE", FILLERS, "filler", 60)
 
 
 def check(client) -> None:

@@ -19,7 +19,7 @@ from resp import Error, Raw
 SERVER_OPTIONS = ["--io-threads", "2"]
 THREADS = 8
 BATCH = 40
-SHORT_S = float(os.environ.get("SLOTRING_TEST_THREADS_S", "2.5"))
+SHORT_S = float(os.environ.get("SLOTRING_TEST_THREADS_S", "1.5"))
 LONG_S = 120.0
 COUNTERS = [f"count:{i}" for i in range(4)]
 TOKENS = 12

@@ -15,6 +15,7 @@ from engine.keyspace cimport (entry_copy, entry_move, expire_if_needed, idle_or_
 from engine.lock cimport lock, unlock
 from engine.multikey cimport KEY_BATCH, keys_batch
 from engine.numbers cimport parse_i64
+from engine.racy cimport racy_begin, racy_end
 from engine.reply cimport *
 from engine.snapshot cimport preimage_all, hook_emptied
 
@@ -602,9 +603,14 @@ cdef void gather_visit(void* arg, Entry* e) noexcept nogil:
     reply_bulk(&g.out, entry_key(e), entry_klen(e))
 
 
-cdef inline Table* table_peek(u32 db, u32 slot) noexcept nogil:
-    """A slot's table; without the lock only good for knowing whether there is one."""
-    return <Table*><uintptr_t>atomic_load64(<u64*>&store.dbs[db].slots[slot], RELAXED)
+cdef inline bint may_have_keys(u32 db, u32 slot) noexcept nogil:
+    """Without the lock: a key that comes at this moment may be missed, as if it had come later; what is hidden is asked
+    again under the lock."""
+    cdef bint may
+    racy_begin()
+    may = store.dbs[db].slots[slot] != NULL and not slot_hidden(slot)
+    racy_end()
+    return may
 
 
 cdef void cmd_keys(Ctx* c) noexcept nogil:
@@ -621,7 +627,7 @@ cdef void cmd_keys(Ctx* c) noexcept nogil:
             slot = <u32>only
             last = slot + 1
     while slot < last:
-        if table_peek(c.db, slot) == NULL or slot_hidden(slot):
+        if not may_have_keys(c.db, slot):
             slot += 1
             continue
         p = part_of(slot)
@@ -739,7 +745,7 @@ cdef u64 scan_walk(Ctx* c, u32 slot, u64 position, u32 last, i64 count,
     cdef Partition* p
     cdef Table* t
     while slot < last:
-        if table_peek(c.db, slot) == NULL or slot_hidden(slot):
+        if not may_have_keys(c.db, slot):
             slot += 1
             position = 0
             continue

@@ -82,34 +82,36 @@ def asked(kind: bytes, key: bytes) -> list:
     return found
 
 
-def told(client) -> dict:
+def told(raw: Raw) -> dict:
     """Of each key: type, time to live, encoding; of a hash its fields' times, of a stream its figures and groups."""
     found: dict = {}
     for db in DATABASES:
-        client.select(db)
+        raw.call("SELECT", db)
         for kind in (b"string", b"list", b"set", b"zset", b"hash", b"stream"):
-            keys = list(client.scan_iter(count=BATCH, _type=kind.decode()))
-            for at in range(0, len(keys), BATCH):
-                found |= told_of(client, db, kind, keys[at:at + BATCH])
-    client.select(0)
+            cursor = b"0"
+            while True:
+                cursor, keys = raw.call("SCAN", cursor, "COUNT", BATCH, "TYPE", kind)
+                found |= told_of(raw, db, kind, keys)
+                if cursor == b"0":
+                    break
+    raw.call("SELECT", 0)
     return found
 
 
-def told_of(client, db: int, kind: bytes, keys: list) -> dict:
+def told_of(raw: Raw, db: int, kind: bytes, keys: list) -> dict:
     """As `told`, of keys of one type."""
-    pipe = client.pipeline(transaction=False)
-    for key in keys:
-        for words in asked(kind, key):
-            pipe.execute_command(*words)
-    replies, step = pipe.execute(), len(asked(kind, b""))
+    step = len(asked(kind, b""))
+    replies = raw.pipeline([words for key in keys for words in asked(kind, key)])
     found = {(db, key): [kind, *replies[at * step:at * step + 2]] for at, key in enumerate(keys)}
-    for at, key in enumerate(keys):
-        if kind == b"stream":
+    if kind == b"stream":
+        for at, key in enumerate(keys):
             found[db, key].append(stream_facts(replies[at * step + 2]))
-        elif kind == b"hash":
-            fields = sorted(client.hkeys(key))
-            found[db, key].append(list(zip(fields, client.execute_command(
-                "HPEXPIRETIME", key, "FIELDS", len(fields), *fields), strict=True)))
+    elif kind == b"hash":
+        fields = [sorted(names) for names in raw.pipeline([("HKEYS", key) for key in keys])]
+        times = raw.pipeline([("HPEXPIRETIME", key, "FIELDS", len(names), *names)
+                              for key, names in zip(keys, fields, strict=True)])
+        for key, names, when in zip(keys, fields, times, strict=True):
+            found[db, key].append(list(zip(names, when, strict=True)))
     return found
 
 
@@ -144,7 +146,8 @@ def written(server: Server, count: int) -> tuple[bytes, dict]:
     make(server, count // 2, count)
     with server.connect(socket_timeout=PATIENCE_S) as client:
         client.save()
-        found = digest(client), told(client)
+        with server.raw(PATIENCE_S) as raw:
+            found = digest(client), told(raw)
     server.stop()
     return found
 
@@ -163,9 +166,9 @@ def loads(reader: Server, source: Server, appendonly: str, expected: tuple[bytes
     began_s = time.monotonic()
     reader.start()
     took_s = time.monotonic() - began_s
-    with reader.connect(socket_timeout=PATIENCE_S) as client:
+    with reader.connect(socket_timeout=PATIENCE_S) as client, reader.raw(PATIENCE_S) as raw:
         assert digest(client) == expected[0]
-        found = told(client)
+        found = told(raw)
         assert found.keys() == expected[1].keys()
         assert not [(key, found[key], was) for key, was in expected[1].items() if found[key] != was][:3]
     reader.stop()

@@ -24,7 +24,7 @@ from net.clientmem cimport clients_check, clients_max, memory_tell, qbuf_room, q
 from net.acks cimport acks_serve, acks_waiting
 from net.conn cimport *
 from net.durable cimport durable_hold, durable_release
-from net.lookahead cimport prefetch_batch
+from net.lookahead cimport prefetch_batch, prefetch_slot
 from net.obey cimport call_timeless
 from net.gate cimport loading, must_wait, say_misconf, subscriber_may, unknown_command
 from net.txn cimport exec_flags, txn_queue, txn_fail, txn_free
@@ -864,7 +864,7 @@ cdef void prepare(Worker* w, Conn* c, Parsed* b) noexcept nogil:
     b.keyed = 1
     w.ctx.db = c.session.db
     key_init(&w.ctx, &b.key, &a[cmd.first])
-    prefetch(&store.dbs[c.session.db].slots[b.key.slot])
+    prefetch_slot(c.session.db, b.key.slot)
 
 
 cdef void protocol_error(Worker* w, Conn* c, char* base, size_t left) noexcept nogil:

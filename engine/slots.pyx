@@ -23,6 +23,7 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef enum:
     HOLD_KEYS = 256                # deleted under one hold of a lock
+    HIDE_SLOTS = 64                # hidden or shown under one
     BUCKET_KEYS = 64               # of one bucket; what it has more has its turn later
     WORK_US = 500                  # so long keys are deleted, and then it is rested: who waits for a lock has it then
     REST_US = 100
@@ -310,6 +311,13 @@ def keys(u32 slot, u32 db, u64 most) -> list:
     return found
 
 
+cdef u32 next_marked(const u8* marked, u32 slot) noexcept nogil:
+    """The first from `slot` on that is marked; SLOTS: none."""
+    while slot < SLOTS and not marked[slot]:
+        slot += 1
+    return slot
+
+
 def with_keys(slots=range(SLOTS)) -> list:
     """Those of these slots that have keys, in any database."""
     cdef u32 slot, db
@@ -319,29 +327,45 @@ def with_keys(slots=range(SLOTS)) -> list:
     for slot in slots:
         some[slot] = 1
     with nogil:
-        for slot in range(SLOTS):
-            if not some[slot]:
-                continue
+        slot = next_marked(some, 0)
+        while slot < SLOTS:
             p = part_of(slot)
             lock(&p.lock)
-            some[slot] = 0
-            for db in range(store.ndbs):
-                some[slot] |= store.dbs[db].slots[slot] != NULL
+            while slot < SLOTS and part_of(slot) == p:
+                some[slot] = 0
+                for db in range(store.ndbs):
+                    if p.db_keys[db] or p.hidden_keys[db]:
+                        some[slot] |= store.dbs[db].slots[slot] != NULL
+                slot = next_marked(some, slot + 1)
             unlock(&p.lock)
     return [slot for slot in range(SLOTS) if some[slot]]
 
 
 # ---- slots that are being imported
 
+cdef void hide_marked(const u8* marked, bint hidden) noexcept nogil:
+    cdef u32 slot = next_marked(marked, 0), held
+    cdef Partition* p
+    while slot < SLOTS:
+        p = part_of(slot)
+        held = 0
+        lock(&p.lock)
+        while slot < SLOTS and part_of(slot) == p and held < HIDE_SLOTS:
+            slot_hide(slot, hidden)
+            held += 1
+            slot = next_marked(marked, slot + 1)
+        unlock(&p.lock)
+
+
 def hide(slots, bint hidden=True) -> None:
     """Let slots (numbers) go out of sight, or come back: DBSIZE, SCAN, KEYS, RANDOMKEY, INFO, expiry and eviction do
     not see what is in a hidden slot. RDB files and `count` have it, and commands on its keys find them."""
-    cdef u32 slot
-    for slot in slots:
-        with nogil:
-            lock(&part_of(slot).lock)
-            slot_hide(slot, hidden)
-            unlock(&part_of(slot).lock)
+    cdef u8[SLOTS] marked
+    memset(marked, 0, sizeof(marked))
+    for number in slots:
+        marked[<u32>number] = 1
+    with nogil:
+        hide_marked(marked, hidden)
 
 
 def is_hidden(u32 slot) -> bool:
@@ -349,17 +373,25 @@ def is_hidden(u32 slot) -> bool:
     return bool(store.slot_flags[slot] & SLOT_HIDDEN)
 
 
+cdef void barrier_marked(const u8* marked) noexcept nogil:
+    cdef u32 slot = next_marked(marked, 0)
+    cdef Partition* p
+    while slot < SLOTS:
+        p = part_of(slot)
+        lock(&p.lock)
+        unlock(&p.lock)
+        while slot < SLOTS and part_of(slot) == p:
+            slot = next_marked(marked, slot + 1)
+
+
 def barrier(slots) -> None:
     """Wait until whoever was running a command under one of these slots' locks has ended it."""
-    cdef u32 slot
-    cdef i64 last = -1
-    for slot in sorted(slots):
-        if part_of(slot).index == last:
-            continue
-        last = part_of(slot).index
-        with nogil:
-            lock(&part_of(slot).lock)
-            unlock(&part_of(slot).lock)
+    cdef u8[SLOTS] marked
+    memset(marked, 0, sizeof(marked))
+    for number in slots:
+        marked[<u32>number] = 1
+    with nogil:
+        barrier_marked(marked)
 
 
 def flushes() -> int:

@@ -642,10 +642,12 @@ cdef void slot_hide(u32 slot, bint hidden) noexcept nogil:
     store.slot_flags[slot] ^= SLOT_HIDDEN
     atomic_add32(&store.hidden, <u32>sign, RELAXED)
     for db in range(store.ndbs):
+        if not p.db_keys[db] and not p.hidden_keys[db]:
+            continue                   # nothing in the whole partition: most of the databases
         t = store.dbs[db].slots[slot]
         if t == NULL:
             continue
-        fields = table_fields(t)
+        fields = table_fields(t) if p.db_fields[db] or p.hidden_fields[db] else 0
         p.hidden_keys[db] += sign * t.count
         p.db_keys[db] -= sign * t.count
         p.hidden_expires[db] += sign * t.expires

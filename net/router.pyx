@@ -12,6 +12,7 @@ from engine.multikey cimport command_keys, command_slots, parts_add
 from engine.numbers cimport parse_i64
 from engine.racy cimport racy_begin, racy_end
 from engine.reply cimport *
+from engine.slots cimport barrier_marked
 from engine.store cimport *
 from net.conn cimport *
 from net.txn cimport Queued, Txn
@@ -362,17 +363,20 @@ def begin_cluster() -> None:
     replain_all()
 
 
-cdef void take_owners(const u16* fresh, u8* changed, u8* lost) noexcept nogil:
-    """The new map; says which slots have another owner, and which of those were ours."""
+cdef bint take_owners(const u16* fresh, u8* changed, u8* lost) noexcept nogil:
+    """The new map; says which slots have another owner, and which of those were ours; False: none."""
     cdef u32 slot
+    cdef bint some = False
     lock(&map_lock)
     for slot in range(SLOTS):
         changed[slot] = router.owners[slot] != fresh[slot]
         lost[slot] = changed[slot] and is_ours(slot)
         if changed[slot]:
+            some = True
             atomic_store16(&router.owners[slot], fresh[slot], RELAXED)
             replain(slot)
     unlock(&map_lock)
+    return some
 
 
 def set_owners(bytes owners) -> None:
@@ -390,12 +394,10 @@ def set_owners(bytes owners) -> None:
     if len(owners) != 2 * SLOTS or most >= NODES_MAX:
         raise ValueError("owners of 16384 slots are wanted, as indexes of nodes")
     with nogil:
-        take_owners(fresh, changed, lost)
-    moved = [slot for slot in range(SLOTS) if changed[slot]]
-    if moved:
-        _slots.barrier([slot for slot in moved if lost[slot]])
-        reset_slot_stats(moved)
-        tell_workers(False)
+        if take_owners(fresh, changed, lost):
+            barrier_marked(lost)
+            reset_marked(changed)
+            tell_workers(False)
 
 
 def slot_keys(u32 slot) -> int:
@@ -514,7 +516,7 @@ def pause(slots) -> None:
     wanted = marks
     with nogil:
         pause_marked(wanted, 1)
-    _slots.barrier(slots)
+        barrier_marked(wanted)
 
 
 def resume(slots) -> None:
@@ -589,15 +591,27 @@ cdef void count_slot(Worker* w, Ctx* x, u64 cycles, u64 net_in, u64 net_out) noe
         s.net_in += MULTI_BYTES
 
 
-def reset_slot_stats(slots) -> None:
+cdef void reset_marked(const u8* marked) noexcept nogil:
     """Slots that have changed hands begin anew."""
     cdef u32 slot, i
     racy_begin()                       # what a worker counts at this moment may be counted still
     for i in range(nworkers):
         if workers[i].slot_stats != NULL:
-            for slot in slots:
-                memset(&workers[i].slot_stats[slot], 0, sizeof(SlotStat))
+            for slot in range(SLOTS):
+                if marked[slot]:
+                    memset(&workers[i].slot_stats[slot], 0, sizeof(SlotStat))
     racy_end()
+
+
+def reset_slot_stats(slots) -> None:
+    """The figures of these slots begin anew."""
+    cdef const u8* marked
+    marks = bytearray(SLOTS)
+    for slot in slots:
+        marks[slot] = 1
+    marked = marks
+    with nogil:
+        reset_marked(marked)
 
 
 def slot_stats(u32 slot) -> tuple:

@@ -135,7 +135,7 @@ class Bus:
         self.level: Callable[[], int] = verbose     # the least level of lines that are written
         self.count_keys: Callable[[int], int] = no_keys
         self.with_keys: Callable[[list[int]], list[int]] = self._with_keys
-        self.granted: Callable[[str], Iterable[int]] = no_slots
+        self.granted: Callable[[str], Iterable[np.ndarray]] = no_slots
         self.repl_offset: Callable[[], int] = int
         self.data_age_ms: Callable[[], int] = int
         self.now = state.now

@@ -12,7 +12,6 @@ from net import bridge, log
 from net.cluster import jobs, restored
 from net.cluster.migrations import count_flushes, delete_for, write_log
 from net.cluster.nodes import T_BROADCAST, T_FSYNC, T_SAVE, T_STATE
-from net.lazy import numpy as np
 
 if TYPE_CHECKING:
     from net.cluster.migrations import Migrations
@@ -142,7 +141,7 @@ class ImportRun:
             if state.max_epoch() != me.config_epoch or not me.config_epoch:
                 me.config_epoch = state.next_epoch()
                 log.notice(f"New configEpoch set to {me.config_epoch}")
-            state.assign(me, np.array(self.slots, np.intp))
+            state.assign(me, self.job.places)
             bus.todo(T_SAVE | T_FSYNC | T_STATE | T_BROADCAST)
             self.machine.taken_over(self.now())
         slots.hide(self.slots, False)

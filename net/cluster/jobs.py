@@ -24,6 +24,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import cached_property
+
+from net.lazy import numpy as np
 
 CONNECTING = "connecting"
 READ_AUTH = "reading-auth-response"
@@ -142,6 +145,12 @@ class Job:
         self.text = ""
         self.created_s = self.updated_s = self.acked_s = now // 1000
         self.left_bytes = 0
+        self.slots = [slot for first, last in ranges for slot in range(first, last + 1)]
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """The same as an index of the map of slots."""
+        return np.array(self.slots, np.intp)
 
     @property
     def is_over(self) -> bool:
@@ -152,11 +161,6 @@ class Job:
     def in_progress(self) -> bool:
         """May it still succeed?"""
         return self.state not in OVER and self.state != CLEANING
-
-    @property
-    def slots(self) -> list[int]:
-        """All of its slots."""
-        return [slot for first, last in self.ranges for slot in range(first, last + 1)]
 
     def overlaps(self, first: int, last: int) -> bool:
         """Does it move one of these slots?"""

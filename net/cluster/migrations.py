@@ -205,11 +205,10 @@ class Migrations:
                 return min(found)
         return None
 
-    def granted(self, target: str) -> list[int]:
+    def granted(self, target: str) -> list[np.ndarray]:
         """Slots that this node is told it may take; the driver's lock is held."""
-        return [slot for run in self.runs
-                if run.job.operation == "EXPORT" and run.job.target == target and run.job.state == jobs.GRANTED
-                for slot in run.job.slots]
+        return [run.job.places for run in self.runs
+                if run.job.operation == "EXPORT" and run.job.target == target and run.job.state == jobs.GRANTED]
 
     def wants(self, run: Run) -> None:
         """Its `work` is to be called soon."""
@@ -249,8 +248,8 @@ class Migrations:
         for run in self.runs:
             if not run.job.in_progress:
                 continue
-            owners = np.unique(state.owners[run.job.slots])
-            owner = state.order[int(owners[0])].name if len(owners) == 1 and owners[0] else None
+            owners = state.owners[run.job.places]
+            owner = state.order[int(owners[0])].name if owners[0] and (owners == owners[0]).all() else None
             run.machine.owned_by(owner, self.now())
             run.moved()
 

@@ -93,6 +93,11 @@ class Node(Place):
         return f"<node {self.name[:8]} {self.human} flags {self.flags:#x}>"
 
 
+def _different(owners: np.ndarray) -> list[int]:
+    """The indexes of nodes that occur; counted, which is faster than sorting."""
+    return np.flatnonzero(np.bincount(owners)).tolist()
+
+
 class ClusterState:
     """The cluster as one node sees it."""
 
@@ -253,7 +258,7 @@ class ClusterState:
         """These slots are the node's from now on, whoever had them."""
         if not len(slots):
             return
-        losers = set(np.unique(self.owners[slots]).tolist()) - {0, node.index}
+        losers = set(_different(self.owners[slots])) - {0, node.index}
         self.owners[slots] = node.index
         self.not_claimed[slots] = False
         for index in losers:
@@ -263,7 +268,7 @@ class ClusterState:
 
     def unassign(self, slots: np.ndarray) -> None:
         """These slots are nobody's."""
-        losers = set(np.unique(self.owners[slots]).tolist()) - {0} if len(slots) else set()
+        losers = set(_different(self.owners[slots])) - {0}
         if not losers:
             return
         self.owners[slots] = 0
@@ -286,7 +291,7 @@ class ClusterState:
     def owner_epochs(self) -> np.ndarray:
         """The configuration epoch of each slot's owner; 0 where there is none."""
         epochs = np.zeros(len(self.order), np.uint64)
-        for index in np.unique(self.owners).tolist():
+        for index in _different(self.owners):
             if index:
                 epochs[index] = self.order[index].config_epoch
         return epochs[self.owners]

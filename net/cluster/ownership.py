@@ -104,8 +104,8 @@ class _Claim:
         state.not_claimed[self.claimed & owned] = False
         unclaimed = state.unclaimed()
         self.taken = self.claimed & ~owned & (unclaimed | (state.owner_epochs() < np.uint64(epoch)))
-        granted = np.fromiter(bus.granted(sender.name), np.intp)    # they may be its, whatever the epochs
-        self.taken[granted] |= (self.claimed & ~owned)[granted]
+        for granted in bus.granted(sender.name):                    # they may be its, whatever the epochs
+            self.taken[granted] |= (self.claimed & ~owned)[granted]
         self.moved = np.flatnonzero(self.taken & ~unclaimed)
         self.given_up = owned & ~self.claimed
         self.cur_primary = me if me.is_primary else me.replicaof

@@ -18,7 +18,7 @@ cdef enum:
     SEGMENT_BYTES = 4194304
     PAGE_BYTES = 8192
     HEADER_PAGES = 4           # sizeof(Segment) in pages
-    FIRST_SEGMENTS = 4         # a store that needs no more is kept in small pages: huge ones would round its memory up
+    FIRST_SEGMENTS = 8         # a store that needs no more is kept in small pages: huge ones would round its memory up
     FILLED = 3                 # quarters of a segment that are taken before it gets huge pages (again)
     MADV_COLLAPSE = 25         # Linux 6.1; older C libraries do not name it
     DIRTY = 1                  # Segment.state: pages were freed since the last purge
@@ -418,8 +418,9 @@ def purge() -> int:
 
 
 def settle() -> None:
-    """What is due once a second: huge pages for segments that began without."""
+    """What is due once a second: huge pages for segments that began without, two at a time."""
     with nogil:
+        arena_settle()
         arena_settle()
 
 

@@ -46,6 +46,7 @@ cdef extern from "<liburing.h>" nogil:
     void io_uring_buf_ring_add(io_uring_buf_ring*, void*, unsigned, unsigned short, int, int)
     void io_uring_buf_ring_advance(io_uring_buf_ring*, int)
     int io_uring_buf_ring_mask(u32)
+    bint io_uring_cq_has_overflow(const io_uring*)
     void io_uring_prep_multishot_accept(io_uring_sqe*, int, void*, void*, int)
     void io_uring_prep_recv_multishot(io_uring_sqe*, int, void*, size_t, int)
     void io_uring_prep_send(io_uring_sqe*, int, const void*, size_t, int)
@@ -71,7 +72,8 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void*, size_t)
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void*, size_t, int, int, int, long)
-    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
+    int madvise(void*, size_t, int)
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MADV_DONTNEED
 
 cdef enum:
     SQ_ENTRIES = 1024
@@ -89,6 +91,7 @@ cdef enum:
     OP_SYNC = 7
     GATHER_US = 150            # less than an fsync takes on most disks
     TICK_NS = 100000000
+    QUIET_BUFFERS = 2          # filled in a tick at most: then the memory of those filled before can go
     LOOK_TICKS = 50            # a connection that is idle is looked at every so many
     LOOK_IDLE_US = 1000000
     TIMERS = 8
@@ -99,6 +102,9 @@ cdef struct Uring:
     char* memory
     int mask
     u32 provided               # buffers the kernel has been given, the first ones
+    u32 filled                 # of them, since the last tick
+    u32 touched                # since their memory was given back
+    bint gives_back
     kernel_timespec tick
     kernel_timespec[TIMERS] timers # of one turn: they are read when the turn is submitted
     u32 timers_used
@@ -239,6 +245,7 @@ cdef void on_recv(Worker* w, Uring* u, Conn* c, io_uring_cqe* e) noexcept nogil:
         c.flags &= ~<u32>C_RECV
     if e.flags & IORING_CQE_F_BUFFER:
         id_ = e.flags >> IORING_CQE_BUFFER_SHIFT
+        u.filled += 1
         if e.res > 0:
             conn_data(w, c, u.memory + id_ * BUFFER_BYTES, <size_t>e.res)
         io_uring_buf_ring_add(u.buffers, u.memory + id_ * BUFFER_BYTES, BUFFER_BYTES, <u16>id_,
@@ -252,6 +259,15 @@ cdef void on_recv(Worker* w, Uring* u, Conn* c, io_uring_cqe* e) noexcept nogil:
         if e.res == -ENOBUFS:
             provide(u, 1)
         recv_arm(w, c)         # it ended: no buffers were left, or the kernel's own choice
+
+
+cdef void buffers_rest(Uring* u) noexcept nogil:
+    """After a burst: the memory of the buffers goes, they stay with the kernel. Receives are made in this thread's own
+    calls only (DEFER_TASKRUN), and every one that was reported has been handled: nothing is in them."""
+    if not io_uring_cq_has_overflow(&u.ring):
+        madvise(u.memory, BUFFERS * BUFFER_BYTES, MADV_DONTNEED)
+        u.touched = 0
+    u.gives_back = False
 
 
 cdef void look_for_gone(Worker* w, Uring* u) noexcept nogil:
@@ -300,6 +316,9 @@ cdef void on_event(Worker* w, Uring* u, io_uring_cqe* e) noexcept nogil:
         durable_synced(w, e.res)
     elif op == OP_TICK:
         look_for_gone(w, u)
+        u.touched += u.filled
+        u.gives_back = u.touched > FIRST_BUFFERS and u.filled <= QUIET_BUFFERS
+        u.filled = 0
         if not e.flags & IORING_CQE_F_MORE:
             tick_arm(w)
 
@@ -326,6 +345,8 @@ cdef void uring_loop(Worker* w) noexcept nogil:
             io_uring_cq_advance(&u.ring, n)
             if n < CQE_BATCH:
                 break
+        if unlikely(u.gives_back):
+            buffers_rest(u)
         worker_tick(w)
         worker_flush(w)
         turn_end(w)

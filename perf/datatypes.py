@@ -257,7 +257,8 @@ def compare_memory(options: argparse.Namespace, result: dict, save: Callable) ->
             try:
                 connection = peer.connect()
                 time.sleep(0.3)
-                rss, used = peer.rss_bytes(), int(peer.info()["used_memory"])
+                used = int(peer.info()["used_memory"])      # the first INFO takes memory of its own
+                rss = peer.rss_bytes()
                 send(connection, commands())
                 time.sleep(1.2)
                 cell = {"used_memory": int(peer.info()["used_memory"]) - used, "rss": peer.rss_bytes() - rss}

@@ -1,6 +1,7 @@
 """Memory: bytes a key, what FLUSHALL and deletion give back, maxmemory policies, active expiry."""
 
 import os
+import threading
 import time
 
 import pytest
@@ -102,6 +103,20 @@ def test_memory_grows_with_what_is_kept(client):
     client.set("a", "1")
     assert client.memory_usage("a") < 100
     assert client.memory_usage("none") is None
+
+
+@pytest.mark.skipif(not RSS_TELLS, reason="RSS of another server, or of a sanitizer's build")
+def test_a_burst_leaves_no_receive_buffers(own_server):
+    """The rings' buffers, a megabyte a worker, have memory while they are used."""
+    server = own_server("--io-threads", "1")
+    with server.connect() as client, server.raw() as raw:
+        client.info("memory")
+        raw.call("SET", "k", "v")
+        before = server.rss_bytes()
+        burst = encode("APPEND", "none", "") * 400_000
+        threading.Thread(target=raw.send, args=(burst,)).start()
+        assert set(raw.replies(400_000)) == {0}
+    wait_for(lambda: server.rss_bytes() < before + MB // 2, 3)
 
 
 def test_overwriting_leaks_nothing(client, server):

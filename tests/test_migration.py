@@ -162,6 +162,7 @@ def test_what_comes_late(pair):
     for server in pair:
         call(server, "CONFIG", "SET", "cluster-node-timeout", 60000)
     waiting_to_pause(source, target)
+    assert call(target, "CLIENT", "LIST").count(b" flags=i ") == 1       # the source's connection
     string, fields, numbers, members = (key(5, word) for word in ("late", "fields", "numbers", "members"))
     target.process.send_signal(signal.SIGSTOP)
     try:

@@ -27,6 +27,7 @@ from net.cluster.nodes import (
     map_of,
 )
 from net.cluster.table import Link
+from net.lazy import numpy as np
 
 PORT_OFFSET = 10000
 CRON_MS = 100

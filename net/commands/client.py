@@ -1,5 +1,6 @@
 """CLIENT: connections, listed, named, tuned, paused and closed."""
 
+import sys
 import time
 
 from engine.command import register_python
@@ -35,6 +36,11 @@ REDIRECTABLE_MAX = 10000
 def snapshot() -> list[dict]:
     """All connections, with what the bridge does not know of them."""
     rows = bridge.clients()
+    importing = sys.modules.get("net.cluster.importing")
+    if importing is not None and importing.links:
+        for row in rows:
+            if row["id"] in importing.links:
+                row["flags"] = row["flags"].replace("N", "") + "i"
     if redirectable:
         for row in rows:
             if row["id"] in redirectable:

@@ -1,5 +1,7 @@
 # slotring: data plane
 """The command table; see command.pxd."""
+import sys
+
 from libc.string cimport memcpy, memcmp, memset
 from engine.defs cimport *
 
@@ -138,6 +140,7 @@ cdef object register(str name, int arity, str flags, tuple keys, cmd_fn fn, dict
     command_places[at] = <u16>(id_ + 1)
     commands_used = id_ + 1
     handlers.append(None)
+    name = sys.intern(name)            # it never dies: threads look it up without the dict's lock
     rows[name] = {"id": id_, "name": name, "arity": arity, "flags": words, "keys": keys,
                   "about": about or {}}
     return rows[name]

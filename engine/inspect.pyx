@@ -14,6 +14,8 @@ from engine.keyspace cimport (lru_clock, lfu_policy, lfu_initial, idle_or_freq, 
                               set_string)
 from engine.command cimport Ctx, Session
 from engine.conf cimport conf
+
+from engine.shared import find
 from engine.racy cimport racy_begin, racy_end
 from engine.snapshot cimport preimage_slot
 from engine.members cimport Members
@@ -148,7 +150,7 @@ def describe(int db, bytes key, i64 now_ms, bint fast=True):
         lfu = lfu_policy()
     if not l.there:
         return None
-    found = {"type": TYPES.get(l.type_, "unknown"), "encoding": ENCODINGS.get(l.enc, "unknown"),
+    found = {"type": find(TYPES, l.type_, "unknown"), "encoding": find(ENCODINGS, l.enc, "unknown"),
              "address": l.address, "usable": l.usable, "key_len": l.klen, "value_len": l.vlen,
              "expire_ms": l.expire_ms, "lru": l.lru, "idle": l.idle, "lfu": bool(lfu), "rdb_bytes": l.rdb_bytes}
     if l.enc == ENC_QUICKLIST:

@@ -1,5 +1,7 @@
 """Words of a configuration line, their quoted form, and amounts of memory."""
 
+from engine.shared import find
+
 _SPACE = b" \t\n\v\f\r"
 _BREAK = b" \t\n\r"
 _HEX = b"0123456789abcdefABCDEF"
@@ -24,7 +26,7 @@ def _double_quoted(line: bytes, at: int, word: bytearray) -> int:
                 word.append(int(line[at + 2 : at + 4], 16))
                 at += 4
             else:
-                word.append(_UNESCAPE.get(following, following))
+                word.append(find(_UNESCAPE, following, following))
                 at += 2
             continue
         word.append(byte)
@@ -80,7 +82,7 @@ def quote(raw: bytes) -> bytes:
     """Bytes in double quotes, so that split_args gives them back."""
     out = bytearray(b'"')
     for byte in raw:
-        known = _ESCAPE.get(byte)
+        known = find(_ESCAPE, byte)
         if known:
             out += known
         elif 0x20 <= byte < 0x7F:
@@ -101,7 +103,7 @@ def parse_memory(text: str) -> int | None:
     digits = 0
     while digits < len(text) and "0" <= text[digits] <= "9":
         digits += 1
-    unit = _UNITS.get(text[digits:].lower())
+    unit = find(_UNITS, text[digits:].lower())
     if unit is None or digits >= 128:
         return None
     value = int(text[:digits] or "0")

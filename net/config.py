@@ -8,6 +8,7 @@ import os
 from threading import RLock
 
 from engine.quoting import format_memory, parse_memory, quote, split_args
+from engine.shared import find
 from net import settings
 from net.settings import DEPRECATED, Setting
 from net.special import CHECKS, SPECIALS, ConfigError
@@ -107,7 +108,7 @@ def _parse_choice(row: Setting, words: list[str]) -> str:
 def parse_value(row: Setting, words: list[str]) -> object:
     """The typed value of a setting's words; ConfigError where they are none."""
     if row.kind == settings.BOOL:
-        value = _YES_NO.get(words[0].lower())
+        value = find(_YES_NO, words[0].lower())
         if value is None:
             raise ConfigError("argument must be 'yes' or 'no'")
     elif row.kind in settings.NUMBERS:
@@ -121,7 +122,7 @@ def parse_value(row: Setting, words: list[str]) -> object:
         value = words[0]
     else:
         return SPECIALS[row.name].parse(words)
-    check = CHECKS.get(row.name)
+    check = find(CHECKS, row.name)
     if check:
         check(value)
     return value
@@ -149,6 +150,7 @@ class Config:
         for row in self.table.values():
             if row.alias:
                 self.names[row.alias] = row
+        self.rows = tuple(self.names.items())   # to walk over: each step of a walk over a dict takes its lock
         self.values: dict[str, object] = {name: row.default for name, row in self.table.items()}
         self.hooks: dict[str, list] = {}
         self.path = ""  # of the file, absolute; empty: none
@@ -163,7 +165,7 @@ class Config:
 
     def get_value(self, name: str) -> object:
         """A setting's typed value; KeyError where there is no such setting."""
-        row = self.names.get(name) or self.names[name.lower()]
+        row = find(self.names, name) or self.names[name.lower()]
         if row.name == "dir":
             return _working_folder()
         return self.values[row.name]
@@ -178,12 +180,12 @@ class Config:
         found: dict[str, Setting] = {}
         for pattern in patterns:
             if not _GLOB_CHARS.intersection(pattern):
-                row = self.names.get(pattern.lower())
+                row = find(self.names, pattern.lower())
                 if row:
                     found[pattern] = row
                 continue
             matches = _matcher(pattern)
-            for name, row in self.names.items():
+            for name, row in self.rows:
                 if "hidden" not in row.marks and matches(name):
                     found[name] = row
         with self.lock:
@@ -229,7 +231,7 @@ class Config:
             return
         name = text_of(words[0]).lower()
         values = [text_of(word) for word in words[1:]]
-        row = self.names.get(name)
+        row = find(self.names, name)
         if row is None:
             self._load_directive(name, words, values, number, text_of(line))
             return
@@ -310,7 +312,7 @@ class Config:
         rows: list[Setting] = []
         failed: ConfigError | None = None
         for name, _ in pairs:
-            row = self.names.get(name.lower())
+            row = find(self.names, name.lower())
             if row is None:
                 failed = ConfigError(
                     f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
@@ -366,7 +368,7 @@ class Config:
 
     def run_hooks(self, name: str) -> None:
         """Runs a setting's hooks with its value."""
-        for hook in self.hooks.get(name, ()):
+        for hook in find(self.hooks, name, ()):
             hook(self.get_value(name))
 
     # --- writing ---------------------------------------------------------------------------------
@@ -443,7 +445,7 @@ class _OldFile:
 
     def put(self, name: str, line: bytes, force: bool) -> None:
         """A line of a setting: in the place of an old one, or, if forced, at the end."""
-        places = self.places.get(name)
+        places = find(self.places, name)
         if places:
             self.lines[places.pop(0)] = line
             return

@@ -3,12 +3,17 @@
 import errno
 import os
 import socket
+import time
 
 from net import log
 from net.config import ConfigError
 
 IPPROTO_MPTCP = 262
 SO_MARK = 36
+# A process that was killed leaves its port taken until the kernel has taken its rings down: milliseconds, more when the
+# machine is busy. Who restarts it at once is not to be told that the address is in use.
+PATIENCE_S = 1.0
+AGAIN_S = 0.02
 _NO_FAMILY = frozenset((errno.ENOPROTOOPT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT,
                         errno.EPFNOSUPPORT, errno.EAFNOSUPPORT))
 
@@ -43,8 +48,21 @@ def _one(address: str, port: int, config: object) -> socket.socket:
     return sock
 
 
-def tcp_listeners(config: object, port: int = -1, kind: str = "tcp") -> list[socket.socket]:
-    """A socket for each address of `bind`; ListenError where one is refused. port: -1: that of the settings."""
+def _patient(address: str, port: int, config: object, until: float) -> socket.socket:
+    """The same, tried again until that time (monotonic) where the address is in use."""
+    while True:
+        try:
+            return _one(address, port, config)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= until:
+                raise
+            time.sleep(AGAIN_S)
+
+
+def tcp_listeners(config: object, port: int = -1, kind: str = "tcp", patience_s: float = 0.0) -> list[socket.socket]:
+    """A socket for each address of `bind`; ListenError where one is refused. port: -1: that of the settings;
+    patience_s: how long an address may be in use still."""
+    until = time.monotonic() + patience_s
     if port < 0:
         port = config.get_value("port")
     made: list[socket.socket] = []
@@ -54,7 +72,7 @@ def tcp_listeners(config: object, port: int = -1, kind: str = "tcp") -> list[soc
         optional = given.startswith("-")
         address = given[1:] if optional else given
         try:
-            made.append(_one(address, port, config))
+            made.append(_patient(address, port, config, until))
         except OSError as error:
             log.warning("Warning: Could not create server TCP listening socket "
                         f"{address}:{port}: bind: {error.strerror}")
@@ -100,7 +118,7 @@ def open_all(config: object) -> list[socket.socket]:
     """All listeners of a start."""
     if config.get_value("tls-port"):
         raise ListenError("Failed finding TLS support.")
-    listeners = tcp_listeners(config)
+    listeners = tcp_listeners(config, patience_s=PATIENCE_S)
     unix = unix_listener(config)
     if unix is not None:
         listeners.append(unix)

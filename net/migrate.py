@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from engine.hashing import slot_of
 
 from engine import conf, slots
+from engine.shared import find
 from net import cron, router
 from net.reply import OK, Error
 
@@ -104,7 +105,7 @@ class Links:
     def take(self, job: Job) -> Link:
         """A connection, perhaps an old one; OSError or ValueError where there is none to be had."""
         with self.lock:
-            kept = self.idle.get(job.target)
+            kept = find(self.idle, job.target)
             if kept:
                 return kept.pop()
         return Link(job)

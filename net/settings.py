@@ -6,6 +6,7 @@ a data set loads), volatile (its hooks run even where the value stays), alias=NA
 """
 
 import os
+import sys
 
 INT_MAX = (1 << 31) - 1
 UINT_MAX = (1 << 32) - 1
@@ -353,7 +354,8 @@ class Setting:
     __slots__ = ("name", "kind", "default", "low", "high", "choices", "alias", "marks", "null")
 
     def __init__(self, name: str, kind: str, default: object, marks: list[str]):
-        self.name = name
+        # Interned: a dict that threads share is read without its lock only where its keys never die.
+        self.name = sys.intern(name)
         self.kind = kind
         self.default = default
         self.low = 0
@@ -363,7 +365,7 @@ class Setting:
         self.alias = ""
         for mark in marks:
             if mark.startswith("alias="):
-                self.alias = mark[6:]
+                self.alias = sys.intern(mark[6:])
         self.marks = frozenset(marks)
 
     @property
@@ -386,8 +388,9 @@ def build_table() -> dict[str, Setting]:
     table: dict[str, Setting] = {}
 
     def add(name: str, kind: str, default: object, marks: list[str]) -> Setting:
-        table[name] = Setting(name, kind, default, marks)
-        return table[name]
+        row = Setting(name, kind, default, marks)
+        table[row.name] = row
+        return row
 
     for name, default, *marks in _lines(_BOOLS):
         add(name, BOOL, default == "yes", marks)

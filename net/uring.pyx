@@ -46,6 +46,7 @@ cdef extern from "<liburing.h>" nogil:
     void io_uring_buf_ring_add(io_uring_buf_ring*, void*, unsigned, unsigned short, int, int)
     void io_uring_buf_ring_advance(io_uring_buf_ring*, int)
     int io_uring_buf_ring_mask(u32)
+    unsigned io_uring_cq_ready(const io_uring*)
     bint io_uring_cq_has_overflow(const io_uring*)
     void io_uring_prep_multishot_accept(io_uring_sqe*, int, void*, void*, int)
     void io_uring_prep_recv_multishot(io_uring_sqe*, int, void*, size_t, int)
@@ -264,7 +265,7 @@ cdef void on_recv(Worker* w, Uring* u, Conn* c, io_uring_cqe* e) noexcept nogil:
 cdef void buffers_rest(Uring* u) noexcept nogil:
     """After a burst: the memory of the buffers goes, they stay with the kernel. Receives are made in this thread's own
     calls only (DEFER_TASKRUN), and every one that was reported has been handled: nothing is in them."""
-    if not io_uring_cq_has_overflow(&u.ring):
+    if not io_uring_cq_ready(&u.ring) and not io_uring_cq_has_overflow(&u.ring):
         madvise(u.memory, BUFFERS * BUFFER_BYTES, MADV_DONTNEED)
         u.touched = 0
     u.gives_back = False

@@ -2,6 +2,7 @@
 
 from engine import conf, keyspace
 from engine.commands import dump
+from engine.shared import find
 from net import clientmem
 
 # Settings whose word has another name.
@@ -101,7 +102,7 @@ def set_up(config: object) -> None:
              "requirepass": _password, "notify-keyspace-events": _events,
              "rdb-version-check": _version_check}
     for name, value in config.values.items():
-        word = RENAMED.get(name, name.replace("-", "_"))
+        word = find(RENAMED, name, name.replace("-", "_"))
         if word in conf.NAMES and isinstance(value, int):
             hooks[name] = _number_hook(word)
     hooks["maxmemory"] = hooks["maxmemory-clients"] = _memory_limits(config)

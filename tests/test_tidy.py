@@ -187,6 +187,15 @@ def test_function_lengths():
     assert not offences, f"{FUNCTION_LINES_MAX} lines at most\n" + "\n".join(offences)
 
 
+def test_shared_dicts_are_not_asked_by_get():
+    """See engine/shared.py: dict.get of a dict that another thread has made costs fifty times a subscript."""
+    offences = [f"{path}:{number}: {line.strip()}" for path, text in files(".py", ".pyx")
+                if path.startswith(("engine/", "net/", "persist/")) and not path.endswith("__init__.py")
+                for number, line in enumerate(text.split("\n"), 1)
+                if re.search(r"\b(_?[A-Z][A-Z_]+|_[a-z_]+|self\.[a-z_]+)\.get\(", line) and "queue.get" not in line]
+    assert not offences, "engine.shared.find is to be used\n" + "\n".join(offences)
+
+
 def test_cython_functions_are_found():
     text = (
         "cdef struct S:\n    int x\n\ncdef int declared(int a) noexcept nogil\n\n"

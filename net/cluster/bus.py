@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from random import Random
 
+from engine.shared import find
 from net.cluster import failover, gossip, liveness, receive
 from net.cluster import messages as m
 from net.cluster.decisions import Close, Dial, Save
@@ -392,7 +393,7 @@ class Bus:
         body = m.publish_body(channel, message)
         light, full = m.light(kind, body), b""
         me = self.state.myself
-        for node in self.state.shards.get(me.shard_id, ()) if sharded else self.state.others():
+        for node in find(self.state.shards, me.shard_id, ()) if sharded else self.state.others():
             if node is me or node.in_handshake or node.link is None:
                 continue
             if node.pong_received >= node.link.ctime and node.flags & m.F_LIGHT_PUBLISH:

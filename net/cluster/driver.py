@@ -262,7 +262,7 @@ class Driver:
         with self.lock:
             self.check_data()
             self.routes.update(self.bus.state, self.preferred)
-        self.sockets = listen.tcp_listeners(self.config, self.bus_port, "cluster")
+        self.sockets = listen.tcp_listeners(self.config, self.bus_port, "cluster", listen.PATIENCE_S)
 
     def begin(self) -> None:
         """The bus runs."""

@@ -8,6 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from engine.shared import find
 from net import bridge, log
 from net.cluster import jobs, restored
 from net.cluster.migrations import count_flushes, delete_for, write_log
@@ -181,6 +182,6 @@ class ImportRun:
 
 def link_event(client_id: int, what: int) -> None:
     """What a worker tells of a link."""
-    run = links.get(client_id)
+    run = find(links, client_id)
     if run is not None:
         run.ended(what)

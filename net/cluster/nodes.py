@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from random import Random
 
+from engine.shared import find
 from net.cluster import messages as m
 from net.cluster.messages import MAP_BYTES, NO_SLOTS, SLOTS
 from net.cluster.table import Place, Table
@@ -191,7 +192,7 @@ class ClusterState:
 
     def lookup(self, node_id: bytes) -> Node | None:
         """The node with this id."""
-        return self.nodes.get(node_id)
+        return find(self.nodes, node_id)
 
     def others(self) -> list[Node]:
         """All nodes but this one."""
@@ -207,7 +208,7 @@ class ClusterState:
 
     def remove_from_shard(self, node: Node) -> None:
         """Out of the list of its shard id."""
-        members = self.shards.get(node.shard_id)
+        members = find(self.shards, node.shard_id)
         if members is not None:
             if node in members:
                 members.remove(node)

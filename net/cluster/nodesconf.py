@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 
 from engine.quoting import split_args
+from engine.shared import find
 from net.cluster import messages as m
 from net.cluster.nodes import SLOTS, ClusterState, Node, range_words, slots_of
 from net.lazy import numpy as np
@@ -45,7 +46,7 @@ def _aux_text(node: Node) -> str:
     parts = [] if node.hostname else [","]
     for name in ("availability-zone", "client-tls-port", "client-tcp-port", "client-ipv6", "client-ipv4", "tls-port",
                  "nodename"):
-        value = getattr(node, AUX_TEXTS.get(name) or AUX_PORTS[name])
+        value = getattr(node, find(AUX_TEXTS, name) or AUX_PORTS[name])
         if value or name == "tls-port":
             parts.append(f",{name}={value}")
     parts.append(f",shard-id={node.shard_id.decode()}")
@@ -196,7 +197,7 @@ class _Loader:
 
     def _flags(self, node: Node, word: str) -> None:
         for name in word.split(","):
-            flag = FLAGS_READ.get(name.lower())
+            flag = find(FLAGS_READ, name.lower())
             if flag is None:
                 raise CorruptFile(f"flag '{name}'")
             node.flags |= flag

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Iterator
 
 from engine import store
+from engine.shared import find
 from net.cluster import nodes
 from net.cluster.nodes import ClusterState, Node
 from net.lazy import numpy as np
@@ -103,7 +104,7 @@ class Routes:
             lookup[place] = number
             texts = tuple(b"%b:%d" % (host.encode("latin-1"), port) for host, port in (
                 endpoint(node, preferred), endpoint(node, preferred, ipv6=True)))
-            if self.endpoints.get(number) != texts:
+            if find(self.endpoints, number) != texts:
                 self.router.set_node(number, *texts)
                 self.endpoints[number] = texts
         owners = lookup[state.owners].astype("<u2").tobytes()
@@ -120,7 +121,7 @@ class Routes:
         used = set(self.numbers.values()) | {ROUTER_MYSELF}
         free = (number for number in range(ROUTER_MYSELF + 1, 1 << 16) if number not in used)
         me = state.myself.id
-        if self.numbers.get(me) != ROUTER_MYSELF:        # the first time, or a reset with a new id
+        if find(self.numbers, me) != ROUTER_MYSELF:        # the first time, or a reset with a new id
             self.numbers = {node_id: number for node_id, number in self.numbers.items() if number != ROUTER_MYSELF}
             self.numbers[me] = ROUTER_MYSELF
         for node in state.others():
@@ -134,7 +135,7 @@ class Routes:
         for slot in told.keys() - wanted.keys():
             tell(slot, 0)
         for slot, number in wanted.items():
-            if told.get(slot) != number:
+            if find(told, slot) != number:
                 tell(slot, number)
         self.open[name] = wanted
 

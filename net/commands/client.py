@@ -5,6 +5,7 @@ import time
 
 from engine.command import register_python
 
+from engine.shared import find
 from net import bridge, cron
 from net.commands import clientfilter
 from net.commands.common import (
@@ -36,7 +37,7 @@ REDIRECTABLE_MAX = 10000
 def snapshot() -> list[dict]:
     """All connections, with what the bridge does not know of them."""
     rows = bridge.clients()
-    importing = sys.modules.get("net.cluster.importing")
+    importing = find(sys.modules, "net.cluster.importing")
     if importing is not None and importing.links:
         for row in rows:
             if row["id"] in importing.links:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from engine.shared import find
 from net.commands.common import INT64_MIN, integer, number_setting, syntax_error, words
 from net.reply import Error
 
@@ -18,7 +19,7 @@ INT32_MAX = (1 << 31) - 1
 
 
 def _type(raw: bytes, _name: str) -> str:
-    kind = TYPES.get(raw.lower())
+    kind = find(TYPES, raw.lower())
     if kind is None:
         raise Error(f"ERR Unknown client type '{words(raw)}'")
     return kind
@@ -120,7 +121,7 @@ def parse(args: list[bytes]) -> dict[bytes, object]:
         if word in (b"id", b"not-id"):
             at = _ids(args, at + 1, wanted.setdefault(word, set()))
             continue
-        reader = READERS.get(word.removeprefix(b"not-")) or PLAIN_READERS.get(word)
+        reader = find(READERS, word.removeprefix(b"not-")) or find(PLAIN_READERS, word)
         if reader is None or at + 1 == len(args):
             raise syntax_error()
         wanted[word] = reader(args[at + 1], words(word).upper())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.shared import find
 from net import log
 from net.cluster.bus import Bus
 from net.cluster.exporting import ExportRun
@@ -215,7 +216,7 @@ def sync_slots(client: object, args: list[bytes]) -> object:
     from net import bridge
     current()
     word = args[2].lower()
-    run = links.get(client.id)
+    run = find(links, client.id)
     if word == b"establish" and run is None:
         return _establish(client, args)
     if word == b"finish":

@@ -1,8 +1,13 @@
 """COMMAND: what the server can do, from the rows of the command table."""
 
+from threading import Lock
+
 from engine.command import register_python
 
 from engine import command
+
+# the orders in which Valkey lists them
+from engine.shared import find
 from net.commands import keyspecs
 from net.commands.common import (
     NO_KEYS,
@@ -14,7 +19,6 @@ from net.commands.common import (
 )
 from net.reply import Error, Raw, encode
 
-# the orders in which Valkey lists them
 FLAGS = [
     "write", "readonly", "denyoom", "module", "admin", "pubsub", "noscript", "blocking", "loading",
     "stale", "skip_monitor", "skip_commandlog", "asking", "fast", "no_auth", "no_mandatory_keys",
@@ -27,7 +31,37 @@ CATEGORIES = [
 ]  # fmt: skip
 NO_MANDATORY_KEYS = frozenset(("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"))
 
-_cache: dict[tuple[str, int], Raw] = {}
+INFO, DOCS = range(2)
+ALL = ""
+
+# What has been encoded of a command, or of ALL. Each step of a walk over a dict takes its lock: workers that walk
+# at once wait for each other, for seconds where the machine is busy.
+_cache: dict[tuple[int, str, int], Raw] = {}
+_making = Lock()             # of ALL: it walks over what all threads share
+
+
+class _Tree:
+    """The rows by container, as of when there were `count`."""
+
+    count = 0
+    heads: list[dict] = []
+    below: dict[str, list[dict]] = {}
+
+
+def _tree() -> _Tree:
+    global _known
+    if _known.count != len(command.rows):
+        tree = _Tree()
+        tree.count, tree.heads, tree.below = len(command.rows), [], {}
+        for name, row in list(command.rows.items()):
+            head, bar, _ = name.partition("|")
+            tree.below.setdefault(head, [])
+            (tree.below[head] if bar else tree.heads).append(row)
+        _known = tree
+    return _known
+
+
+_known = _Tree()
 
 
 def _as_set(items: list, resp: int) -> Raw:
@@ -41,7 +75,7 @@ def _ordered(found: list[str], order: list[str]) -> list[str]:
 
 
 def _categories(row: dict) -> list[str]:
-    names = [name.lstrip("@") for name in row["about"].get("acl", "").split()]
+    names = [name.lstrip("@") for name in find(row["about"], "acl", "").split()]
     return ["@" + name for name in _ordered(names, CATEGORIES)]
 
 
@@ -77,19 +111,19 @@ def _spec_map(spec: keyspecs.Spec, resp: int) -> dict:
 
 def subcommands(name: str) -> list[dict]:
     """The rows below a container."""
-    return [row for key, row in command.rows.items() if key.startswith(name + "|")]
+    return find(_tree().below, name, [])
 
 
 def heads() -> list[dict]:
     """The rows of commands, without subcommands."""
-    return [row for key, row in command.rows.items() if "|" not in key]
+    return _tree().heads
 
 
 def info_of(row: dict, resp: int) -> Raw:
     """What COMMAND INFO replies of a row, as bytes."""
-    known = _cache.get((row["name"], resp))
-    if known is not None:
-        return known
+    key = INFO, row["name"], resp
+    if key in _cache:
+        return _cache[key]
     first, last, step = row["keys"]
     reply = [
         row["name"].encode(),
@@ -103,8 +137,18 @@ def info_of(row: dict, resp: int) -> Raw:
         _as_set([_spec_map(spec, resp) for spec in keyspecs.of_row(row)], resp),
         [info_of(sub, resp) for sub in subcommands(row["name"])],
     ]
-    known = _cache[row["name"], resp] = Raw(encode(reply, resp))
+    known = _cache[key] = Raw(encode(reply, resp))
     return known
+
+
+def _all(kind: int, resp: int) -> Raw:
+    key = kind, ALL, resp
+    if key not in _cache:
+        with _making:
+            if key not in _cache:
+                what = [info_of(row, resp) for row in heads()] if kind == INFO else _docs(heads())
+                _cache[key] = Raw(encode(what, resp))
+    return _cache[key]
 
 
 def docs_of(row: dict) -> dict:
@@ -112,7 +156,7 @@ def docs_of(row: dict) -> dict:
     text = row["about"]
     reply: dict = {}
     for name in ("summary", "since", "group", "complexity"):
-        value = text.get(name) or ("generic" if name == "group" else "")
+        value = find(text, name) or ("generic" if name == "group" else "")
         if value:
             reply[name.encode()] = value.encode()
     if "doc_flags" in text:
@@ -129,14 +173,14 @@ def docs_of(row: dict) -> dict:
 
 
 def _row(raw: bytes) -> dict | None:
-    return command.rows.get(words(raw).lower())
+    return find(command.rows, words(raw).lower())
 
 
 def command_all(client: object, args: list[bytes]) -> object:
     """COMMAND"""
     if len(args) > 1:
         return unknown_subcommand(client, args)
-    return [info_of(row, client.resp) for row in heads()]
+    return _all(INFO, client.resp)
 
 
 def command_count(_client: object, _args: list[bytes]) -> object:
@@ -147,15 +191,20 @@ def command_count(_client: object, _args: list[bytes]) -> object:
 def command_info(client: object, args: list[bytes]) -> object:
     """COMMAND INFO [name ...]"""
     if len(args) == 2:
-        return [info_of(row, client.resp) for row in heads()]
+        return _all(INFO, client.resp)
     rows = [_row(name) for name in args[2:]]
     return [None if row is None else info_of(row, client.resp) for row in rows]
 
 
-def command_docs(_client: object, args: list[bytes]) -> object:
+def _docs(rows: list[dict]) -> dict:
+    return {row["name"].encode(): docs_of(row) for row in rows}
+
+
+def command_docs(client: object, args: list[bytes]) -> object:
     """COMMAND DOCS [name ...]"""
-    rows = heads() if len(args) == 2 else [_row(name) for name in args[2:]]
-    return {row["name"].encode(): docs_of(row) for row in rows if row is not None}
+    if len(args) > 2:
+        return _docs([row for row in map(_row, args[2:]) if row is not None])
+    return _all(DOCS, client.resp)
 
 
 # ---- LIST

@@ -5,6 +5,7 @@ import time
 
 from engine.command import register_python
 
+from engine.shared import find
 from net.commands.common import (
     INT64_MAX,
     NO_KEYS,
@@ -140,7 +141,7 @@ def record(kind: int, argv: list[bytes], value: int, addr: bytes, name: bytes) -
 
 
 def _kind(raw: bytes) -> int:
-    kind = KINDS.get(raw.lower())
+    kind = find(KINDS, raw.lower())
     if kind is None:
         raise Error(
             "ERR type should be one of the following: slow, large-request, large-reply"

@@ -9,6 +9,7 @@ from engine import conf, digest, inspect
 from engine import quicklist as lists
 from engine.commands import dump
 from engine.quoting import parse_memory
+from engine.shared import find
 from net import aofload, cron, log, saving
 from net.commands import faults
 from net.commands.common import (
@@ -419,7 +420,7 @@ def debug(client: object, args: list[bytes]) -> object:
     allowed = text_setting("enable-debug-command", "no")
     if allowed == "no" or (allowed == "local" and not is_local(client.addr)):
         raise Error(NOT_ALLOWED)
-    fewest, most, handler = HANDLERS.get(args[1].lower(), (0, 0, None))
+    fewest, most, handler = find(HANDLERS, args[1].lower(), (0, 0, None))
     if handler is None or not fewest <= len(args) <= most:
         raise bare_syntax_error(args)
     return handler(client, args)

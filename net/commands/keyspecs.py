@@ -4,6 +4,8 @@ A specification is "flags begin find": begin is `@N` (the keys begin at argument
 WORD, looked for from argument N on, from the end if N is negative) or `?`; find is `last,step` or
 `last,step,limit` (a range), `#number,first,step` (an argument says how many keys) or `?`."""
 
+from engine.shared import find
+
 _TABLE = (
     ("RO access @1 0,1",
      "bitcount bitfield_ro bitpos dump expiretime geodist geohash geopos georadius_ro "
@@ -71,6 +73,7 @@ _TABLE = (
     ("not_key @1 -1,1", "ssubscribe sunsubscribe"),
     ("not_key @1 0,1", "clusterscan spublish"),
 )
+
 _TIPS = (
     ("nondeterministic_output",
      "client|info client|list dump hrandfield hscan lastsave migrate object|encoding object|freq "
@@ -137,7 +140,7 @@ _tips = _by_name(_TIPS)
 
 def of_row(row: dict) -> list[Spec]:
     """The specifications of a command; those that its row implies where none are listed."""
-    text = _specs.get(row["name"])
+    text = find(_specs, row["name"])
     if text is None:
         first, last, step = row["keys"]
         if not first:
@@ -149,4 +152,4 @@ def of_row(row: dict) -> list[Spec]:
 
 def tips(name: str) -> list[str]:
     """The tips of a command."""
-    return _tips.get(name, "").split()
+    return find(_tips, name, "").split()

@@ -6,6 +6,7 @@ import time
 from engine.command import register_python
 
 from engine import command
+from engine.shared import find
 from net import bridge
 from net.commands.common import (
     NO_KEYS,
@@ -68,7 +69,7 @@ def latest(_client: object, _args: list[bytes]) -> object:
 def history(_client: object, args: list[bytes]) -> object:
     """LATENCY HISTORY event"""
     with _lock:
-        one = _events.get(args[2])
+        one = find(_events, args[2])
         return [list(pair) for pair in one.samples] if one else []
 
 
@@ -133,7 +134,7 @@ def graph_text(name: bytes, one: Series, now: int) -> str:
 def graph(_client: object, args: list[bytes]) -> object:
     """LATENCY GRAPH event"""
     with _lock:
-        one = _events.get(args[2])
+        one = find(_events, args[2])
         if one is None:
             raise Error(f"ERR No samples available for event '{words(args[2])}'")
         text = graph_text(args[2], one, int(time.time()))
@@ -189,7 +190,7 @@ def doctor(_client: object, _args: list[bytes]) -> object:
     elif not events:
         text = "No latency spike was observed since the server started or was reset.\n"
     else:
-        advice = dict.fromkeys(text for name, _ in events for text in ADVICE.get(name, ()))
+        advice = dict.fromkeys(text for name, _ in events for text in find(ADVICE, name, ()))
         text = "Latency spikes were observed:\n\n" + "\n".join(lines) + "\n"
         if advice:
             text += "\nWhat may help:\n\n" + "\n".join(advice) + "\n"

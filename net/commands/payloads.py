@@ -1,6 +1,7 @@
 """What the log says of RESTORE's payloads."""
 
 from engine import stream_type
+from engine.shared import find
 from net import log
 
 # by RDB type: what of it can be damaged
@@ -15,7 +16,7 @@ STREAMS = frozenset((15, 19, 21))
 
 def refused(rdb_type: int) -> None:
     """RESTORE replied that the value is damaged."""
-    what = KINDS.get(rdb_type, f"RDB type {rdb_type}")
+    what = find(KINDS, rdb_type, f"RDB type {rdb_type}")
     scores = ", or there is a NAN score" if rdb_type in SCORES else ""
     reason = stream_type.REASONS[stream_type.reason()] if rdb_type in STREAMS else ""
     log.verbose(f"RESTORE: {what} integrity check failed{scores}{': ' if reason else ''}{reason}")

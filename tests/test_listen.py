@@ -3,7 +3,7 @@
 import socket
 import threading
 
-from servers import Server, ServerDied
+from servers import Server
 
 
 def held(port: int) -> socket.socket:

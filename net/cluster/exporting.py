@@ -18,8 +18,9 @@ from net.cluster.migrations import Doubt, count_flushes, fail_flushed, write_log
 if TYPE_CHECKING:
     from net.cluster.migrations import Migrations
 
-CHUNK_BYTES = 256 << 10
-UNSENT_BYTES = 512 << 10     # more than this is not kept ready to be sent
+CHUNK_BYTES = 64 << 10
+UNSENT_BYTES = 256 << 10     # more than this is not kept ready to be sent
+REST = 0.5                   # of the time that a piece took: clients need the processors too, at both ends
 SEND_BYTES = 1 << 20
 FEED_BYTES = 1 << 30         # of what is written meanwhile, where the setting has no limit
 SLACK_BYTES = 64 << 10       # writes reach the connection a moment after they are made
@@ -132,8 +133,11 @@ class ExportRun:
                 return False
             state = self.job.state
             self._take_messages()
+        began = time.monotonic()
         busy = self._supply(state)
         self._send()
+        if busy:
+            time.sleep((time.monotonic() - began) * REST)
         self._wait(0 if busy and not self.unsent else BUSY_MS if self.feed >= 0 else IDLE_MS)
         return True
 

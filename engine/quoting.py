@@ -82,9 +82,8 @@ def quote(raw: bytes) -> bytes:
     """Bytes in double quotes, so that split_args gives them back."""
     out = bytearray(b'"')
     for byte in raw:
-        known = find(_ESCAPE, byte)
-        if known:
-            out += known
+        if byte in _ESCAPE:        # (rarely: find would raise and catch for nearly every byte)
+            out += _ESCAPE[byte]
         elif 0x20 <= byte < 0x7F:
             out.append(byte)
         else:

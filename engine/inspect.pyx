@@ -14,13 +14,13 @@ from engine.keyspace cimport (lru_clock, lfu_policy, lfu_initial, idle_or_freq, 
                               set_string)
 from engine.command cimport Ctx, Session
 from engine.conf cimport conf
-
-from engine.shared import find
 from engine.racy cimport racy_begin, racy_end
 from engine.snapshot cimport preimage_slot
 from engine.members cimport Members
 from engine.quicklist cimport Node, Quicklist
 from engine.rdbio cimport RdbOut, rdb_out_free, rdb_out_string
+
+from engine.shared import find
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned int)

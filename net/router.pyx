@@ -506,13 +506,19 @@ cdef void pause_marked(const u8* wanted, i32 by) noexcept nogil:
     unlock(&map_lock)
 
 
+cdef bytearray marks_of(slots):
+    """A byte for each slot, 1 for these (numbers)."""
+    marks = bytearray(SLOTS)
+    for slot in slots:
+        marks[slot] = 1
+    return marks
+
+
 def pause(slots) -> None:
     """Hold writes to these slots (numbers) back, and only those; when it returns none is under way. Each pause needs
     its resume; there is no time after which it ends by itself."""
     cdef const u8* wanted
-    marks = bytearray(SLOTS)
-    for slot in slots:
-        marks[slot] = 1
+    marks = marks_of(slots)
     wanted = marks
     with nogil:
         pause_marked(wanted, 1)
@@ -523,9 +529,7 @@ def resume(slots) -> None:
     """The end of a pause: what waited is run, or sent to where the slot is now."""
     cdef u32 i
     cdef const u8* wanted
-    marks = bytearray(SLOTS)
-    for slot in slots:
-        marks[slot] = 1
+    marks = marks_of(slots)
     wanted = marks
     with nogil:
         pause_marked(wanted, -1)
@@ -606,9 +610,7 @@ cdef void reset_marked(const u8* marked) noexcept nogil:
 def reset_slot_stats(slots) -> None:
     """The figures of these slots begin anew."""
     cdef const u8* marked
-    marks = bytearray(SLOTS)
-    for slot in slots:
-        marks[slot] = 1
+    marks = marks_of(slots)
     marked = marks
     with nogil:
         reset_marked(marked)
